@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import Literal
+
+from django.conf import settings
+
+
+class Settings:
+    """The app's settings, read from the project's on every access."""
+
+    @property
+    def AGENT_SESSIONS_LOCK_TIMEOUT(self) -> float:
+        """Seconds that a write may wait for another transaction's lock."""
+        return getattr(settings, "AGENT_SESSIONS_LOCK_TIMEOUT", 5)
+
+    @property
+    def AGENT_SESSIONS_METADATA_MAX_BYTES(self) -> int:
+        """Bytes that the metadata of one session or user may take as UTF-8 JSON."""
+        return getattr(settings, "AGENT_SESSIONS_METADATA_MAX_BYTES", 16_384)
+
+    @property
+    def AGENT_SESSIONS_ON_USER_DELETE(self) -> Literal["keep", "delete"]:
+        """What deleting a user does to their sessions: keep as orphans, or delete."""
+        return getattr(settings, "AGENT_SESSIONS_ON_USER_DELETE", "keep")
+
+    @property
+    def AGENT_SESSIONS_THREADS(self) -> int:
+        """Threads, hence connections, that serve event loops outside a request."""
+        return getattr(settings, "AGENT_SESSIONS_THREADS", 8)
+
+
+conf = Settings()

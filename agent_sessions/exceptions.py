@@ -1,0 +1,56 @@
+"""
+Everything this app refuses to do, by name.
+
+Each error is also the Django or builtin error that already means it, so code that
+knows nothing of this app handles it right. No message ever holds the content of an
+item, a title or metadata: they are people's words.
+"""
+
+from __future__ import annotations
+
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import OperationalError
+
+
+class AgentSessionError(Exception):
+    """Base class for this app's errors. Do not raise directly."""
+
+
+class InvalidItem(AgentSessionError, TypeError, ValueError):
+    """An item is not a JSON object; the message names the path of the fault."""
+
+
+class InvalidMetadata(AgentSessionError, TypeError, ValueError):
+    """Metadata is not a JSON object that every database can keep, or is too large."""
+
+
+class InvalidSessionId(AgentSessionError, ValueError):
+    """The session id is empty, too long, or holds characters that are refused."""
+
+
+class InvalidTitle(AgentSessionError, ValueError):
+    """The title is too long or holds control characters."""
+
+
+class InvalidUser(AgentSessionError, ValueError):
+    """The user is not saved, was deleted, or is not a user of this project."""
+
+
+class ItemTooLarge(AgentSessionError, ValueError):
+    """An item is larger than the database accepts in one statement."""
+
+
+class SessionExists(AgentSessionError, ValueError):
+    """The session id is taken, by whomever."""
+
+
+class SessionGone(AgentSessionError, ObjectDoesNotExist):
+    """The session does not exist, or was deleted while this code held on to it."""
+
+
+class SessionLockTimeout(AgentSessionError, OperationalError):
+    """Another transaction held the session for longer than this call may wait."""
+
+
+class SessionOwnershipError(AgentSessionError, PermissionDenied):
+    """The session is not open to this user."""

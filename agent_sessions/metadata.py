@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from typing import Any, TypeAlias
+
+from agent_sessions.conf import conf
+from agent_sessions.exceptions import InvalidMetadata
+
+Metadata: TypeAlias = dict[str, Any]
+
+# MariaDB's JSON takes 31 levels; the rest is room for a path that queries it.
+MAX_DEPTH = 20
+
+
+def clean_metadata(metadata: object) -> Metadata:
+    """
+    Return ``metadata`` if every database keeps it the same.
+
+    At most AGENT_SESSIONS_METADATA_MAX_BYTES bytes as UTF-8 JSON and 20 levels deep.
+    Raise InvalidMetadata if it is not a JSON object, is larger, or holds NUL, lone
+    surrogates, NaN or keys that are not strings.
+    """
+    if not isinstance(metadata, dict):
+        raise InvalidMetadata(
+            f"Metadata is a JSON object, not {type(metadata).__name__}."
+        )
+    _refuse_foreign(metadata, depth=1)
+    try:
+        size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
+    except (TypeError, ValueError):
+        raise InvalidMetadata(
+            "Metadata holds a value that is not JSON: NaN, an infinity, a lone "
+            "surrogate, or a type that JSON does not know."
+        ) from None
+    limit = conf.AGENT_SESSIONS_METADATA_MAX_BYTES
+    if size > limit:
+        raise InvalidMetadata(
+            f"Metadata takes {size} bytes; AGENT_SESSIONS_METADATA_MAX_BYTES allows "
+            f"{limit}."
+        )
+    return metadata
+
+
+def merge_patch(metadata: Metadata, changes: Metadata) -> Metadata:
+    """
+    Return ``metadata`` with ``changes`` merged in; a value of None removes its key.
+
+    Source: RFC 7396, JSON Merge Patch.
+    """
+    merged = dict(metadata)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            below = merged.get(key)
+            merged[key] = merge_patch(below if isinstance(below, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _refuse_foreign(value: object, *, depth: int) -> None:
+    # PostgreSQL's jsonb refuses NUL; json would turn a key 1 into "1" in silence.
+    if depth > MAX_DEPTH + 1:
+        raise InvalidMetadata(f"Metadata is more than {MAX_DEPTH} levels deep.")
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidMetadata("Metadata cannot hold NUL characters.")
+    if isinstance(value, dict):
+        for key, child in value.items():
+            if not isinstance(key, str):
+                raise InvalidMetadata("The keys of metadata are strings.")
+            _refuse_foreign(key, depth=depth)
+            _refuse_foreign(child, depth=depth + 1)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            _refuse_foreign(child, depth=depth + 1)
