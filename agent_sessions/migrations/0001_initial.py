@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import django.db.models.deletion
+import django.utils.timezone
+from django.conf import settings
+from django.db import migrations, models
+
+import agent_sessions.fields
+import agent_sessions.identifiers
+import agent_sessions.models
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name="AgentUser",
+            fields=[
+                (
+                    "user",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="agent_user",
+                        serialize=False,
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
+                (
+                    "metadata",
+                    models.JSONField(blank=True, default=dict, verbose_name="metadata"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
+                (
+                    "updated_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="updated at"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "agent user",
+                "verbose_name_plural": "agent users",
+                "ordering": ["-updated_at"],
+            },
+        ),
+        migrations.CreateModel(
+            name="AgentSession",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=agent_sessions.identifiers.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "session_id",
+                    agent_sessions.fields.SessionIdField(
+                        default=agent_sessions.identifiers.new_session_id,
+                        max_length=255,
+                        verbose_name="session id",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=agent_sessions.models.keep_or_delete,
+                        related_name="agent_sessions",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
+                (
+                    "owned_at",
+                    models.DateTimeField(
+                        editable=False, null=True, verbose_name="owned at"
+                    ),
+                ),
+                (
+                    "title",
+                    models.CharField(blank=True, max_length=200, verbose_name="title"),
+                ),
+                (
+                    "preview",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        max_length=200,
+                        verbose_name="preview",
+                    ),
+                ),
+                (
+                    "metadata",
+                    models.JSONField(blank=True, default=dict, verbose_name="metadata"),
+                ),
+                (
+                    "archived_at",
+                    models.DateTimeField(
+                        blank=True, null=True, verbose_name="archived at"
+                    ),
+                ),
+                (
+                    "revision",
+                    models.PositiveIntegerField(
+                        default=0, editable=False, verbose_name="revision"
+                    ),
+                ),
+                (
+                    "item_count",
+                    models.PositiveIntegerField(
+                        default=0, editable=False, verbose_name="items"
+                    ),
+                ),
+                (
+                    "turn_count",
+                    models.PositiveIntegerField(
+                        default=0, editable=False, verbose_name="turns"
+                    ),
+                ),
+                (
+                    "next_position",
+                    models.PositiveIntegerField(default=0, editable=False),
+                ),
+                ("next_turn", models.PositiveIntegerField(default=1, editable=False)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
+                (
+                    "updated_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now,
+                        verbose_name="last activity",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "agent session",
+                "verbose_name_plural": "agent sessions",
+                "ordering": ["-updated_at", "-id"],
+                "indexes": [
+                    models.Index(
+                        fields=["user", "-updated_at", "-id"],
+                        name="agent_sessions_user_recent",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("session_id",),
+                        name="agent_sessions_session_id",
+                        violation_error_message="This session id is taken.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("user", None),
+                            ("owned_at__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="agent_sessions_owner_since",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SessionItem",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=agent_sessions.identifiers.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="items",
+                        to="agent_sessions.agentsession",
+                        verbose_name="session",
+                    ),
+                ),
+                ("position", models.PositiveIntegerField(verbose_name="position")),
+                (
+                    "turn",
+                    models.PositiveIntegerField(default=0, verbose_name="turn"),
+                ),
+                (
+                    "type",
+                    models.CharField(blank=True, max_length=64, verbose_name="type"),
+                ),
+                (
+                    "role",
+                    models.CharField(blank=True, max_length=32, verbose_name="role"),
+                ),
+                ("data", agent_sessions.fields.ItemField(verbose_name="data")),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
+                (
+                    "replaced_at",
+                    models.DateTimeField(
+                        editable=False, null=True, verbose_name="replaced at"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "session item",
+                "verbose_name_plural": "session items",
+                "ordering": ["session_id", "position"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("session", "position"),
+                        name="agent_sessions_item_position",
+                    ),
+                ],
+            },
+        ),
+    ]
