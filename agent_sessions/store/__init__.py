@@ -1,0 +1,48 @@
+"""
+Everything that reads or changes a session, without async and without a request.
+
+Each verb is one transaction, or a savepoint in the caller's. Every front door (the SDK
+adapter, the admin, HTTP, commands) says the same words.
+"""
+
+from __future__ import annotations
+
+from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
+from agent_sessions.store.handles import row_handle, session_handle
+from agent_sessions.store.items import (
+    append_items,
+    clear_session,
+    pop_item,
+    read_items,
+)
+from agent_sessions.store.sessions import (
+    claim_session,
+    create_session,
+    delete_session,
+    get_session,
+    get_sessions,
+    get_sessions_for_user,
+    update_session,
+)
+from agent_sessions.store.users import read_user_metadata, update_user_metadata
+
+__all__ = [
+    "append_items",
+    "claim_session",
+    "clear_session",
+    "create_session",
+    "delete_session",
+    "get_session",
+    "get_sessions",
+    "get_sessions_for_user",
+    "pop_item",
+    "read_items",
+    "read_tail",
+    "read_user_metadata",
+    "replace_items",
+    "replace_tail",
+    "row_handle",
+    "session_handle",
+    "update_session",
+    "update_user_metadata",
+]

@@ -1,0 +1,137 @@
+"""
+Replacing the end of a history by its summary, for the SDK's compaction session.
+
+What is replaced stays in the table, marked: the agent no longer reads it, a person who
+looks at the transcript still can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from django.utils import timezone
+
+from agent_sessions.encoding import decode_item, decode_items
+from agent_sessions.models import SessionItem, SessionItemQuerySet
+from agent_sessions.shapes import Item
+from agent_sessions.store.batches import NewItem, encode_batch
+from agent_sessions.store.handles import Session, SessionHandle, session_handle
+from agent_sessions.store.statements import portable
+from agent_sessions.store.transactions import Attempt, perform, write_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """
+    The newest items of a session as they stood; ``complete`` if there are no more.
+    """
+
+    items: list[Item]
+    positions: list[int]
+    complete: bool
+
+
+def read_tail(session: Session, limit: int) -> Tail | None:
+    """Return the newest ``limit`` items; None if one of them does not decode."""
+    handle = session_handle(session)
+    _, rows = perform(handle.using, lambda _: portable.read(handle, limit + 1))
+    complete = len(rows) <= limit
+    rows = rows[-limit:]
+    items = decode_items([row.data for row in rows])
+    valid = [item for item in items if item is not None]
+    if len(valid) < len(items):
+        return None
+    return Tail(valid, [row.position for row in rows], complete)
+
+
+def replace_tail(
+    session: Session,
+    positions: list[int],
+    items: Iterable[Item],
+    *,
+    prune: Callable[[Item], bool] | None = None,
+) -> bool:
+    """
+    Replace the newest items, which stand at ``positions``, by ``items``.
+
+    All or nothing; False, and nothing done, if the newest items are no longer those.
+    ``prune`` names items before them that are deleted, from the oldest on until the
+    first that it spares. Raise as append_items() does.
+    """
+    handle = session_handle(session)
+    batch = encode_batch(items)
+    if not positions:
+        return False
+    work = partial(_replace_tail, handle, positions, batch, prune)
+    return perform(handle.using, work)
+
+
+def replace_items(session: Session, items: Iterable[Item]) -> None:
+    """Replace all items of the session by ``items``, all or nothing."""
+    handle = session_handle(session)
+    batch = encode_batch(items)
+    perform(handle.using, partial(_replace_all, handle, batch))
+
+
+def _replace_tail(
+    handle: SessionHandle,
+    positions: list[int],
+    batch: list[NewItem],
+    prune: Callable[[Item], bool] | None,
+    attempt: Attempt,
+) -> bool:
+    if attempt.again and batch and portable.find_batch(handle, batch):
+        return True
+    with write_transaction(handle.using):
+        live = _lock_live(handle)
+        newest = live.order_by("-position").values_list("position", flat=True)
+        if sorted(newest[: len(positions)]) != positions:
+            return False
+        if prune is not None:
+            _prune(live.filter(position__lt=positions[0]), prune)
+        live.filter(position__gte=positions[0]).update(replaced_at=timezone.now())
+        _finish(handle, batch)
+    return True
+
+
+def _replace_all(handle: SessionHandle, batch: list[NewItem], attempt: Attempt) -> None:
+    if attempt.again and batch and portable.find_batch(handle, batch):
+        return
+    with write_transaction(handle.using):
+        _lock_live(handle).update(replaced_at=timezone.now())
+        _finish(handle, batch)
+
+
+def _lock_live(handle: SessionHandle) -> SessionItemQuerySet:
+    pk = handle.lock()
+    if pk is None:
+        handle.refuse()
+    items = SessionItem.objects.using(handle.using)
+    return items.filter(session_id=pk).live().select_for_update()
+
+
+def _prune(older: SessionItemQuerySet, prune: Callable[[Item], bool]) -> None:
+    end = None
+    rows = older.order_by("position").values_list("position", portable.RAW)
+    for position, data in rows.iterator(chunk_size=500):
+        item = decode_item(data)
+        if item is None or not prune(item):
+            break
+        end = position
+    if end is not None:
+        older.filter(position__lte=end).delete()
+
+
+def _finish(handle: SessionHandle, batch: list[NewItem]) -> None:
+    # What stays is counted anew: this is rare, and it is under the lock.
+    rows = handle.rows()
+    live = SessionItem.objects.using(handle.using).filter(session__in=rows).live()
+    rows.update(
+        item_count=live.count(),
+        turn_count=live.filter(role="user").count(),
+        updated_at=timezone.now(),
+    )
+    if batch:
+        portable.append(handle, batch, Attempt())

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from uuid import UUID
+
+from django.db import IntegrityError
+
+from agent_sessions.encoding import decode_items
+from agent_sessions.shapes import Item
+from agent_sessions.signals import items_added, session_cleared, session_created
+from agent_sessions.store.announcements import announce
+from agent_sessions.store.batches import encode_batch
+from agent_sessions.store.handles import Session, SessionHandle, session_handle
+from agent_sessions.store.owners import User
+from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.portable import Appended
+from agent_sessions.store.transactions import Attempt, perform
+
+logger = logging.getLogger("agent_sessions")
+
+# More than any history holds, and what every database still takes as a LIMIT.
+_MAX_LIMIT = 2**31 - 1
+
+
+def append_items(
+    session: Session,
+    items: Iterable[Item],
+    *,
+    user: User = None,
+    using: str | None = None,
+) -> Appended | None:
+    """
+    Store ``items`` behind the session's last one, all or none, and return where.
+
+    The session is created if there is none. An empty batch does nothing and returns
+    None. Raise InvalidItem or ItemTooLarge for an item that cannot be stored,
+    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
+    deleted, SessionLockTimeout if it stays locked.
+    """
+    handle = session_handle(session, user=user, using=using)
+    batch = encode_batch(items)
+    if not batch:
+        return None
+
+    def work(attempt: Attempt) -> Appended | None:
+        try:
+            return portable.append(handle, batch, attempt)
+        except IntegrityError:
+            # On a second try: the first one's commit has arrived meanwhile.
+            if attempt.again and (done := portable.find_batch(handle, batch)):
+                return done
+            handle.refuse_missing_user()
+            raise
+
+    while (appended := perform(handle.using, work)) is None:
+        handle.refuse()
+        handle.refuse_missing_user()
+        # Neither: the session was deleted between two statements of this call.
+    if appended.created:
+        handle.pin_after_commit(appended.session)
+        announce(session_created, handle, appended.session)
+    else:
+        handle.pin(appended.session)
+    handle.turn = appended.turn
+    announce(
+        items_added,
+        handle,
+        appended.session,
+        first_position=appended.first_position,
+        count=appended.count,
+    )
+    return appended
+
+
+def read_items(
+    session: Session,
+    *,
+    user: User = None,
+    limit: int | None = None,
+    using: str | None = None,
+) -> list[Item]:
+    """
+    Return the session's items, oldest first; none if there is no such session.
+
+    With ``limit`` the newest ``limit`` items that decode, still oldest first; 0 gives
+    none, a negative number all. Rows that do not decode are skipped, with a warning
+    that names their positions. Raise SessionOwnershipError if the session is not open
+    to ``user``, SessionGone if it was deleted. Source: agents.Session.get_items(); the
+    sign rule is SQLiteSession's (SDK 0.24).
+    """
+    handle = session_handle(session, user=user, using=using)
+    if limit is not None and limit < 0:
+        limit = None
+    window = limit if limit is None else min(limit, _MAX_LIMIT)
+    while True:
+        pk, rows = perform(handle.using, partial(_read, handle, window))
+        if pk is None:
+            _settle_empty(handle)
+            return []
+        handle.pin(pk)
+        items = decode_items([row.data for row in rows])
+        valid = [item for item in items if item is not None]
+        if window is None or len(rows) < window or len(valid) == window:
+            break
+        # Broken rows among the newest: fill up with older ones.
+        window = min(window * 2, _MAX_LIMIT)
+    if len(valid) < len(items):
+        pairs = zip(rows, items, strict=True)
+        _warn(handle, [row.position for row, item in pairs if item is None], "skipped")
+    return valid if limit is None else valid[-limit:] if limit else []
+
+
+def pop_item(
+    session: Session, *, user: User = None, using: str | None = None
+) -> Item | None:
+    """
+    Remove the session's newest item and return it; None if there is none.
+
+    Rows behind it that do not decode are removed with it, with a warning. Raise
+    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
+    deleted; OperationalError if the connection is lost while the database answers,
+    because nobody can tell then whether the item is still there.
+    """
+    handle = session_handle(session, user=user, using=using)
+    pk, item, broken = perform(handle.using, partial(portable.pop, handle))
+    if pk is None:
+        handle.refuse()
+        return None
+    handle.pin(pk)
+    if broken:
+        _warn(handle, broken, "removed")
+    return item
+
+
+def clear_session(
+    session: Session, *, user: User = None, using: str | None = None
+) -> None:
+    """
+    Remove all items; the session stays, with its owner, title and metadata.
+
+    Raise SessionOwnershipError if the session is not open to ``user``, SessionGone if
+    it was deleted. A session that never was is left so.
+    """
+    handle = session_handle(session, user=user, using=using)
+    pk = perform(handle.using, partial(portable.clear, handle))
+    if pk is None:
+        handle.refuse()
+        return
+    handle.pin(pk)
+    announce(session_cleared, handle, pk)
+
+
+def _read(
+    handle: SessionHandle, limit: int | None, attempt: Attempt
+) -> tuple[UUID | None, list[portable.StoredItem]]:
+    return portable.read(handle, limit)
+
+
+def _settle_empty(handle: SessionHandle) -> None:
+    pk = perform(
+        handle.using, lambda _: handle.rows().values_list("pk", flat=True).first()
+    )
+    if pk is None:
+        handle.refuse()
+    else:
+        handle.pin(pk)
+
+
+def _warn(handle: SessionHandle, positions: list[int], verb: str) -> None:
+    logger.warning(
+        "Rows of session %s do not decode and were %s: positions %s.",
+        handle.pk,
+        verb,
+        ", ".join(map(str, sorted(positions))),
+    )

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import unicodedata
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError
+from django.db.models import F
+from django.utils import timezone
+
+from agent_sessions.exceptions import (
+    InvalidSessionId,
+    InvalidTitle,
+    InvalidUser,
+    SessionExists,
+    SessionGone,
+)
+from agent_sessions.identifiers import clean_session_id, new_session_id
+from agent_sessions.metadata import Metadata, clean_metadata
+from agent_sessions.models import (
+    TITLE_MAX_LENGTH,
+    AgentSession,
+    AgentSessionQuerySet,
+    SessionItem,
+)
+from agent_sessions.signals import session_claimed, session_created
+from agent_sessions.store.announcements import announce
+from agent_sessions.store.handles import (
+    Session,
+    SessionHandle,
+    row_handle,
+    session_alias,
+    session_handle,
+)
+from agent_sessions.store.owners import User, owner_id
+from agent_sessions.store.transactions import Attempt, perform, write_transaction
+
+
+def create_session(
+    user: User,
+    *,
+    title: str = "",
+    metadata: Metadata | None = None,
+    session_id: str | None = None,
+    using: str | None = None,
+) -> AgentSession:
+    """
+    Create a session and return its row; anonymous if there is no user.
+
+    Without ``session_id`` a random UUID is made. Raise SessionExists if the id is
+    taken, InvalidSessionId, InvalidTitle, InvalidMetadata or InvalidUser for bad
+    values.
+    """
+    now = timezone.now()
+    user_id = owner_id(user)
+    row = AgentSession(
+        session_id=new_session_id()
+        if session_id is None
+        else clean_session_id(session_id),
+        user_id=user_id,
+        owned_at=None if user_id is None else now,
+        title=clean_title(title),
+        metadata=clean_metadata({} if metadata is None else metadata),
+        created_at=now,
+        updated_at=now,
+    )
+    alias = session_alias(using)
+    perform(alias, partial(_insert, row, alias))
+    announce(session_created, row_handle(row), row.pk)
+    return row
+
+
+def get_session(
+    user: User, session_id: str, *, using: str | None = None
+) -> AgentSession | None:
+    """
+    Return the session if it is open to this user, else None.
+
+    None is also the answer to ids that no session can have. Without a user only
+    sessions that never had an owner are open.
+    """
+    try:
+        handle = session_handle(session_id, user=user, using=using)
+    except InvalidSessionId:
+        return None
+    return perform(handle.using, lambda _: handle.rows().first())
+
+
+def get_sessions(
+    user: User,
+    *,
+    limit: int | None = None,
+    offset: int = 0,
+    include_archived: bool = False,
+    using: str | None = None,
+) -> list[AgentSession]:
+    """
+    Return the user's sessions, newest activity first; none without a user.
+
+    Raise ValueError if ``limit`` or ``offset`` is negative.
+    """
+    rows = _recent(user, using=using)
+    if not include_archived:
+        rows = rows.active()
+    page = rows[_page(limit, offset)]
+    return perform(rows.db, lambda _: list(page.all()))
+
+
+def get_sessions_for_user(
+    user: User, *, limit: int | None = None, offset: int = 0, using: str | None = None
+) -> list[str]:
+    """
+    Return the ids of the user's sessions, as get_sessions() orders them.
+
+    Raise ValueError if ``limit`` or ``offset`` is negative.
+    """
+    rows = _recent(user, using=using).active()
+    page = rows.values_list("session_id", flat=True)[_page(limit, offset)]
+    return perform(rows.db, lambda _: list(page.all()))
+
+
+def claim_session(session: Session, user: User, *, using: str | None = None) -> None:
+    """
+    Make an anonymous session this user's.
+
+    Of several claims at once exactly one wins; the winner may repeat it. Raise
+    InvalidUser without a user, SessionGone if there is no such session, and
+    SessionOwnershipError if it has, or ever had, another owner.
+    """
+    handle = session_handle(session, using=using)
+    user_id = owner_id(user)
+    if user_id is None:
+        raise InvalidUser("Only a user can claim a session.")
+    claimed = perform(handle.using, partial(_claim, handle, user_id))
+    if claimed is None:
+        handle.refuse()
+        raise SessionGone("There is no such session to claim.")
+    handle.user_id = user_id
+    handle.pin(claimed)
+    announce(session_claimed, handle, claimed)
+
+
+def update_session(
+    session: Session,
+    *,
+    user: User = None,
+    title: str | None = None,
+    metadata: Metadata | None = None,
+    archived: bool | None = None,
+    using: str | None = None,
+) -> None:
+    """
+    Change what people keep about a session; None leaves a value alone.
+
+    Raises ``revision`` by one and leaves the last activity alone. Raise InvalidTitle,
+    InvalidMetadata, SessionOwnershipError, or SessionGone if there is no such session.
+    """
+    handle = session_handle(session, user=user, using=using)
+    changes: dict[str, Any] = {}
+    if title is not None:
+        changes["title"] = clean_title(title)
+    if metadata is not None:
+        changes["metadata"] = clean_metadata(metadata)
+    if archived is not None:
+        changes["archived_at"] = timezone.now() if archived else None
+    if not changes:
+        return
+    changes["revision"] = F("revision") + 1
+
+    def work(attempt: Attempt) -> int:
+        with write_transaction(handle.using):
+            return handle.rows().update(**changes)
+
+    if not perform(handle.using, work):
+        handle.refuse()
+        raise SessionGone("There is no such session.")
+
+
+def delete_session(
+    session: Session, *, user: User = None, using: str | None = None
+) -> bool:
+    """
+    Delete the session with all its items; return False if there is none.
+
+    An agent that still runs on it gets SessionGone. Raise SessionOwnershipError if the
+    session is not open to ``user``.
+    """
+    handle = session_handle(session, user=user, using=using)
+
+    def work(attempt: Attempt) -> bool:
+        with write_transaction(handle.using):
+            # The lock first: an append that waits here finds the row gone, and an
+            # append that came first is in time to be deleted.
+            pk = handle.lock()
+            if pk is None:
+                return attempt.again
+            SessionItem.objects.using(handle.using).filter(session=pk).delete()
+            AgentSession.objects.using(handle.using).filter(pk=pk).delete()
+        return True
+
+    deleted = perform(handle.using, work)
+    if not deleted and handle.pk is None:
+        handle.refuse()
+    return deleted
+
+
+def clean_title(title: str) -> str:
+    """Return ``title`` if every database can keep it. Raise InvalidTitle."""
+    if not isinstance(title, str):
+        raise InvalidTitle(f"A title is a string, not {type(title).__name__}.")
+    if len(title) > TITLE_MAX_LENGTH:
+        raise InvalidTitle(f"A title has at most {TITLE_MAX_LENGTH} characters.")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in title):
+        raise InvalidTitle("A title cannot hold control characters or lone surrogates.")
+    return title
+
+
+def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
+    try:
+        with write_transaction(alias):
+            row.save(force_insert=True, using=alias)
+    except IntegrityError:
+        sessions = AgentSession.objects.using(alias)
+        if attempt.again and sessions.filter(pk=row.pk).exists():
+            return
+        if sessions.filter(session_id=row.session_id).exists():
+            raise SessionExists("This session id is taken.") from None
+        row_handle(row).refuse_missing_user()
+        raise
+
+
+def _claim(handle: SessionHandle, user_id: Any, attempt: Attempt) -> Any:
+    owned = SessionHandle(handle.session_id, user_id, handle.using, pk=handle.pk)
+    with write_transaction(handle.using):
+        if handle.user_id is None:
+            handle.rows().update(user_id=user_id, owned_at=timezone.now())
+        # Read back as the claimant: it finds this claim and an earlier one of theirs.
+        mine = owned.rows().select_for_update()
+        return mine.values_list("pk", flat=True).first()
+
+
+def _recent(user: User, *, using: str | None) -> AgentSessionQuerySet:
+    sessions = AgentSession.objects.using(session_alias(using))
+    user_id = owner_id(user)
+    if user_id is None:
+        return sessions.none()
+    return sessions.filter(user_id=user_id).newest_first()
+
+
+def _page(limit: int | None, offset: int) -> slice:
+    if offset < 0 or (limit is not None and limit < 0):
+        raise ValueError("limit and offset cannot be negative.")
+    return slice(offset, None if limit is None else offset + limit)

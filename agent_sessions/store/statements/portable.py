@@ -1,0 +1,234 @@
+"""
+The hot verbs in plain ORM: right on every database, and the reference for the others.
+
+Each function is one transaction and its first statement writes the session row: that
+takes the row's lock everywhere, and SQLite becomes the writer at once instead of
+failing later with "database is locked".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import (
+    Case,
+    ExpressionWrapper,
+    F,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from agent_sessions.encoding import decode_item
+from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
+from agent_sessions.shapes import Item, starts_turn
+from agent_sessions.store.batches import NewItem, batch_preview, split_batch
+from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.transactions import Attempt, write_transaction
+
+RAW = ExpressionWrapper(F("data"), output_field=TextField())
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a batch went: its session, first position, count and last turn."""
+
+    session: UUID
+    first_position: int
+    count: int
+    turn: int
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    position: int
+    data: str
+
+
+def append(
+    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+) -> Appended | None:
+    """Store the batch behind the session's last item; None if it is not open."""
+    if attempt.again and (done := find_batch(handle, batch)):
+        return done
+    parts = list(split_batch(batch, using=handle.using))
+    with write_transaction(handle.using):
+        created = None
+        if not _reserve(handle, batch):
+            if handle.pk is not None:
+                return None
+            created = _create(handle)
+            if not _reserve(handle, batch):
+                return None
+        # Reserved and locked by this transaction: nobody else moves these meanwhile.
+        pk, end, next_turn = (
+            handle.rows().values_list("pk", "next_position", "next_turn").get()
+        )
+        opened = sum(item.starts_turn for item in batch)
+        first_position = position = end - len(batch)
+        turn = next_turn - opened - 1
+        if handle.turn is not None and not batch[0].starts_turn:
+            current = handle.turn
+        else:
+            current = turn
+        now = timezone.now()
+        for part in parts:
+            rows = []
+            for item in part:
+                if item.starts_turn:
+                    turn += 1
+                    current = turn
+                rows.append(
+                    SessionItem(
+                        id=item.id,
+                        session_id=pk,
+                        position=position,
+                        turn=current,
+                        type=item.type,
+                        role=item.role,
+                        data=item.data,
+                        created_at=now,
+                    )
+                )
+                position += 1
+            SessionItem.objects.using(handle.using).bulk_create(rows)
+    return Appended(pk, first_position, len(batch), current, created=pk == created)
+
+
+def find_batch(handle: SessionHandle, batch: list[NewItem]) -> Appended | None:
+    """Return where an earlier try stored the batch, if it did before it was cut off."""
+    items = SessionItem.objects.using(handle.using)
+    first = items.filter(pk=batch[0].id).first()
+    if first is None:
+        return None
+    last = items.get(pk=batch[-1].id)
+    return Appended(first.session_id, first.position, len(batch), last.turn)
+
+
+def read(
+    handle: SessionHandle, limit: int | None
+) -> tuple[UUID | None, list[StoredItem]]:
+    """
+    Return the session's key and its newest ``limit`` live rows, oldest first.
+
+    The key is None if there is no row; then the session may be empty, unknown or
+    somebody else's.
+    """
+    rows = (
+        _items(handle)
+        .filter(replaced_at=None)
+        .order_by("-position")
+        .values_list("session_id", "position", RAW)
+    )
+    newest = list(rows if limit is None else rows[:limit])
+    newest.reverse()
+    pk = newest[0][0] if newest else None
+    return pk, [StoredItem(position, data) for _, position, data in newest]
+
+
+def pop(
+    handle: SessionHandle, attempt: Attempt
+) -> tuple[UUID | None, Item | None, list[int]]:
+    """
+    Remove the newest live item that decodes, with the broken ones behind it.
+
+    Return the session's key (None if it is not open), the item, and the positions of
+    what was broken.
+    """
+    with write_transaction(handle.using):
+        pk = handle.lock()
+        if pk is None:
+            return None, None, []
+        items = SessionItem.objects.using(handle.using).filter(session=pk)
+        broken: list[int] = []
+        popped = None
+        removed = 0
+        newest = (
+            items.live()
+            .order_by("-position")
+            .select_for_update()
+            .values_list("position", RAW)
+        )
+        while popped is None and (row := newest.first()):
+            position, data = row
+            items.filter(position=position).delete()
+            removed += 1
+            popped = decode_item(data)
+            if popped is None:
+                broken.append(position)
+        if removed:
+            turns = int(popped is not None and starts_turn(popped))
+            handle.rows().update(
+                item_count=_less("item_count", removed),
+                turn_count=_less("turn_count", turns),
+                preview=Case(
+                    When(turn_count__lte=turns, then=Value("")), default=F("preview")
+                )
+                if turns
+                else F("preview"),
+                updated_at=timezone.now(),
+            )
+        attempt.sealed = True
+    return pk, popped, broken
+
+
+def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
+    """Remove all items, replaced ones too; None if the session is not open."""
+    with write_transaction(handle.using):
+        emptied = handle.rows().update(
+            item_count=0, turn_count=0, preview="", updated_at=timezone.now()
+        )
+        if not emptied:
+            return None
+        pk: UUID = handle.rows().values_list("pk", flat=True).get()
+        SessionItem.objects.using(handle.using).filter(session=pk).delete()
+    return pk
+
+
+def _reserve(handle: SessionHandle, batch: list[NewItem]) -> int:
+    opened = sum(item.starts_turn for item in batch)
+    changes: dict[str, Any] = {
+        "next_position": F("next_position") + len(batch),
+        "item_count": F("item_count") + len(batch),
+        "updated_at": timezone.now(),
+    }
+    if opened:
+        changes["next_turn"] = F("next_turn") + opened
+        changes["turn_count"] = F("turn_count") + opened
+    if preview := batch_preview(batch):
+        changes["preview"] = Case(
+            When(preview="", then=Value(preview)), default=F("preview")
+        )
+    return handle.rows().update(**changes)
+
+
+def _create(handle: SessionHandle) -> UUID:
+    now = timezone.now()
+    row = AgentSession(
+        session_id=handle.session_id,
+        user_id=handle.user_id,
+        owned_at=None if handle.user_id is None else now,
+        created_at=now,
+        updated_at=now,
+    )
+    # Another writer may be creating the same session: whoever is second finds the row.
+    AgentSession.objects.using(handle.using).bulk_create([row], ignore_conflicts=True)
+    return row.pk
+
+
+def _items(handle: SessionHandle) -> SessionItemQuerySet:
+    # A scalar sub-select: with a JOIN PostgreSQL sorts the whole history.
+    session = Subquery(handle.rows().values("pk"))
+    return SessionItem.objects.using(handle.using).filter(session_id=session)
+
+
+def _less(counter: str, count: int) -> Any:
+    # Never below zero: MySQL's unsigned columns refuse even to compute it.
+    enough = When(**{f"{counter}__gte": count}, then=F(counter) - count)
+    return Coalesce(Case(enough), Value(0)) if count else F(counter)
