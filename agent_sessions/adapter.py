@@ -1,0 +1,293 @@
+"""
+The OpenAI Agents SDK's door to the store.
+
+DjangoSession satisfies agents.memory.Session by shape, as the SDK asks of third
+parties: nothing here imports the SDK until somebody who runs it hands something over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from agent_sessions import store
+from agent_sessions.crossing import cross
+from agent_sessions.identifiers import clean_session_id
+from agent_sessions.metadata import Metadata
+from agent_sessions.models import AgentSession
+from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
+from agent_sessions.store.owners import User, clean_user_id, owner_id
+
+if TYPE_CHECKING:
+    from agents import TResponseInputItem
+    from agents.memory import SessionSettings
+
+    Settings: TypeAlias = SessionSettings | dict[str, Any] | None
+
+T = TypeVar("T")
+
+
+class DjangoSession:
+    """
+    An agent's memory in the Django database, open to one user.
+
+    ``session_id`` may be any id of the project's choosing; the session appears with its
+    first item. Without a user only sessions that never had an owner are open. The
+    constructor touches neither the database nor a lazy ``request.user``.
+
+    Calls raise SessionOwnershipError if the session is not open to the user,
+    SessionGone if it was deleted while this object held on to it, InvalidUser for a
+    user that is not saved. Raise InvalidSessionId for an id that cannot be kept.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        user: User = None,
+        user_id: object = None,
+        session_settings: Settings = None,
+        using: str | None = None,
+    ) -> None:
+        if user is not None and user_id is not None:
+            raise TypeError("Give user or user_id, not both.")
+        self.session_id: str = clean_session_id(session_id)
+        self.session_settings = session_settings
+        self._using = session_alias(using)
+        self._user = user
+        self._user_id = user_id
+        self._handle: SessionHandle | None = None
+
+    @classmethod
+    async def create_session(
+        cls,
+        user: User,
+        *,
+        title: str = "",
+        metadata: Metadata | None = None,
+        session_id: str | None = None,
+        session_settings: Settings = None,
+        using: str | None = None,
+    ) -> DjangoSession:
+        """
+        Store a new session and return it; its id is a random UUID unless one is given.
+
+        Raise SessionExists if the id is taken, InvalidSessionId, InvalidTitle,
+        InvalidMetadata or InvalidUser for bad values.
+        """
+        create = partial(
+            store.create_session,
+            user,
+            title=title,
+            metadata=metadata,
+            session_id=session_id,
+            using=using,
+        )
+        row = await cross(create, using=session_alias(using))
+        return cls.from_row(row, session_settings=session_settings)
+
+    @classmethod
+    async def get_session(
+        cls,
+        user: User,
+        session_id: str,
+        *,
+        session_settings: Settings = None,
+        using: str | None = None,
+    ) -> DjangoSession | None:
+        """Return the session if it exists and is open to this user, else None."""
+        find = partial(store.get_session, user, session_id, using=using)
+        row = await cross(find, using=session_alias(using))
+        if row is None:
+            return None
+        return cls.from_row(row, session_settings=session_settings)
+
+    @classmethod
+    async def get_sessions(
+        cls,
+        user: User,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        include_archived: bool = False,
+        session_settings: Settings = None,
+        using: str | None = None,
+    ) -> list[DjangoSession]:
+        """Return the user's sessions, newest activity first; none without a user."""
+        find = partial(
+            store.get_sessions,
+            user,
+            limit=limit,
+            offset=offset,
+            include_archived=include_archived,
+            using=using,
+        )
+        rows = await cross(find, using=session_alias(using))
+        return [cls.from_row(row, session_settings=session_settings) for row in rows]
+
+    @staticmethod
+    async def get_sessions_for_user(
+        user: User,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        using: str | None = None,
+    ) -> list[str]:
+        """Return the ids of the user's sessions, newest activity first."""
+        find = partial(
+            store.get_sessions_for_user, user, limit=limit, offset=offset, using=using
+        )
+        return await cross(find, using=session_alias(using))
+
+    @classmethod
+    def from_row(
+        cls, row: AgentSession, *, session_settings: Settings = None
+    ) -> DjangoSession:
+        """
+        Return a session pinned to ``row`` and its present owner, on trust.
+
+        Projects say ``row.as_sdk_session()``.
+        """
+        session = cls(
+            row.session_id, session_settings=session_settings, using=row._state.db
+        )
+        session._handle = row_handle(row)
+        return session
+
+    @property
+    def user_id(self) -> Any:
+        """The primary key of the session's user; None if it has none."""
+        return self._resolve().user_id
+
+    @property
+    def session_settings(self) -> SessionSettings | None:
+        """The SDK's settings for this session; a dict is converted."""
+        return self._session_settings
+
+    @session_settings.setter
+    def session_settings(self, value: Settings) -> None:
+        if isinstance(value, dict):
+            from agents.memory import SessionSettings
+
+            value = SessionSettings(**value)
+        self._session_settings = value
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """
+        Return the newest ``limit`` items, oldest first; all if it is negative.
+
+        None takes the limit of ``session_settings``, and all if that has none.
+        """
+        if limit is None and self.session_settings is not None:
+            limit = self.session_settings.limit
+        items: list[Any] = await self._cross(store.read_items, limit=limit)
+        return items
+
+    async def add_items(self, items: list[TResponseInputItem]) -> None:
+        """
+        Store ``items`` behind the last one, all or none.
+
+        Raise InvalidItem, naming the path, for what is not JSON, and ItemTooLarge for
+        an item that the database does not take.
+        """
+        # A copy: the caller may change its list while the call waits for its turn.
+        await self._cross(store.append_items, list(items))
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """Remove the newest item and return it; None if there is none."""
+        item: Any = await self._cross(store.pop_item)
+        return item
+
+    async def clear_session(self) -> None:
+        """Remove all items; the session keeps its owner, title and metadata."""
+        await self._cross(store.clear_session)
+
+    async def claim(self, user: User) -> None:
+        """
+        Make this anonymous session the user's; exactly one claimant wins.
+
+        Raise SessionOwnershipError if it has or ever had another owner, SessionGone if
+        nothing is stored under the id yet.
+        """
+        await self._cross(store.claim_session, user)
+
+    async def get_user_metadata(self) -> Metadata:
+        """Return what agents keep about the user across sessions."""
+        return await cross(
+            lambda: store.read_user_metadata(user_id=self.user_id, using=self._using),
+            using=self._using,
+        )
+
+    async def update_user_metadata(self, changes: Metadata) -> Metadata:
+        """
+        Merge ``changes`` into what agents keep about the user and return the whole.
+
+        A value of None removes its key. Raise InvalidUser without a user.
+        """
+        return await cross(
+            lambda: store.update_user_metadata(
+                changes, user_id=self.user_id, using=self._using
+            ),
+            using=self._using,
+        )
+
+    # Two hooks of the SDK's compaction session, found by name: the first since 0.23.1,
+    # the second since 0.24. Older ones clear the session and add anew.
+
+    async def _get_compaction_snapshot(
+        self, limit: int, *, prune_prefix: Callable[[Any], bool] | None = None
+    ) -> CompactionSnapshot | None:
+        if self._is_transformed():
+            return None
+        tail = await self._cross(store.read_tail, limit)
+        if tail is None:
+            return None
+
+        async def replace_suffix(start: int, output: list[Any]) -> bool:
+            return await self._cross(
+                store.replace_tail, tail.positions[start:], output, prune=prune_prefix
+            )
+
+        return CompactionSnapshot(tail.items, tail.complete, replace_suffix)
+
+    async def _atomic_replace_items(self, items: list[Any]) -> bool:
+        if self._is_transformed():
+            return False
+        await self._cross(store.replace_items, items)
+        return True
+
+    def _is_transformed(self) -> bool:
+        # A subclass may encrypt or filter; the hooks would go around it.
+        cls = type(self)
+        return (
+            cls.get_items is not DjangoSession.get_items
+            or cls.add_items is not DjangoSession.add_items
+        )
+
+    async def _cross(self, verb: Callable[..., T], *args: Any, **options: Any) -> T:
+        return await cross(
+            lambda: verb(self._resolve(), *args, **options), using=self._using
+        )
+
+    def _resolve(self) -> SessionHandle:
+        # Inside the hop, because a lazy request.user asks the database.
+        if self._handle is None:
+            user_id = (
+                clean_user_id(self._user_id)
+                if self._user is None
+                else owner_id(self._user)
+            )
+            self._handle = SessionHandle(self.session_id, user_id, self._using)
+            self._user = None
+        return self._handle
+
+
+@dataclass(frozen=True)
+class CompactionSnapshot:
+    """The newest items and a way to replace them; agents.memory has its twin."""
+
+    items: list[Any]
+    complete: bool
+    replace_suffix: Callable[[int, list[Any]], Awaitable[bool]]
