@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+VENDOR = os.environ.get("TEST_DATABASE", "sqlite")
+HERE = Path(__file__).parent
+
+
+def _database(name: str) -> dict:
+    match VENDOR:
+        case "sqlite":
+            # A file, not memory: threads and processes share it as in production.
+            folder = Path(tempfile.gettempdir())
+            return {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": folder / f"{name}.sqlite3",
+                "TEST": {"NAME": folder / f"test_{name}_{os.getpid()}.sqlite3"},
+                "OPTIONS": {"timeout": 5},
+            }
+        case "postgresql":
+            return {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": name,
+                "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+                "PORT": os.environ.get("PGPORT", "5432"),
+                "USER": os.environ.get("PGUSER", "postgres"),
+                "PASSWORD": os.environ.get("PGPASSWORD", ""),
+                "OPTIONS": {
+                    "server_side_binding": bool(os.environ.get("SERVER_SIDE_BINDING"))
+                },
+            }
+        case "mariadb":
+            return {
+                "ENGINE": "django.db.backends.mysql",
+                "NAME": name,
+                "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+                "PORT": os.environ.get("MYSQL_PORT", "3306"),
+                "USER": os.environ.get("MYSQL_USER", "root"),
+                "PASSWORD": os.environ.get("MYSQL_PASSWORD", ""),
+                "TEST": {
+                    "CHARSET": "utf8mb4",
+                    "COLLATION": "utf8mb4_general_ci",
+                },
+            }
+    raise ValueError(f"TEST_DATABASE={VENDOR!r}: sqlite, postgresql or mariadb")
+
+
+DATABASES = {
+    "default": _database("agent_sessions"),
+    "other": _database("agent_sessions_other"),
+}
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "agent_sessions",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "tests.urls"
+SECRET_KEY = "for tests only"
+USE_TZ = True
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STATIC_URL = "static/"
