@@ -1,3 +1,10 @@
+"""
+A minimal project, on the database that TEST_DATABASE names.
+
+TEST_NAME keeps runs that go on side by side apart. Processes that a test starts find its
+database through DATABASE_NAME (see tests.processes).
+"""
+
 from __future__ import annotations
 
 import os
@@ -5,19 +12,19 @@ import tempfile
 from pathlib import Path
 
 VENDOR = os.environ.get("TEST_DATABASE", "sqlite")
-HERE = Path(__file__).parent
+SUFFIX = os.environ.get("TEST_NAME", "")
 
 
 def _database(name: str) -> dict:
+    name += SUFFIX
     match VENDOR:
         case "sqlite":
             # A file, not memory: threads and processes share it as in production.
             folder = Path(tempfile.gettempdir())
             return {
                 "ENGINE": "django.db.backends.sqlite3",
-                "NAME": folder / f"{name}.sqlite3",
-                "TEST": {"NAME": folder / f"test_{name}_{os.getpid()}.sqlite3"},
-                "OPTIONS": {"timeout": 5},
+                "NAME": str(folder / f"{name}.sqlite3"),
+                "TEST": {"NAME": str(folder / f"test_{name}_{os.getpid()}.sqlite3")},
             }
         case "postgresql":
             return {
@@ -51,6 +58,9 @@ DATABASES = {
     "default": _database("agent_sessions"),
     "other": _database("agent_sessions_other"),
 }
+if "DATABASE_NAME" in os.environ:
+    DATABASES["default"]["NAME"] = os.environ["DATABASE_NAME"]
+
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -65,4 +75,3 @@ ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "for tests only"
 USE_TZ = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-STATIC_URL = "static/"
