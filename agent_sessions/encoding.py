@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,11 @@ from agent_sessions.shapes import Item
 
 # Beyond this the json module of some Python cannot read back what it wrote.
 MAX_DEPTH = 500
+
+# Stands between rows that are decoded together. Two broken rows can make a whole one,
+# as in '{"a": [1' and '2]}', but not with a mark between them that nobody can guess.
+_MARK = secrets.token_hex(8)
+_SEPARATOR = f',"{_MARK}",'
 
 
 def encode_item(item: object, *, name: str = "item") -> str:
@@ -53,11 +59,11 @@ def decode_item(text: str) -> Item | None:
 def decode_items(texts: list[str]) -> list[Item | None]:
     """Return what decode_item() gives for each text, several times as fast."""
     try:
-        items = json.loads(f"[{','.join(texts)}]")
+        parts = json.loads(f"[{_SEPARATOR.join(texts)}]")
     except (ValueError, RecursionError):
         return [decode_item(text) for text in texts]
-    if len(items) != len(texts):
-        # Broken rows can complete each other: '{"a": 1}, {"b"' and ': 2}'.
+    items = parts[::2]
+    if len(items) != len(texts) or parts[1::2] != [_MARK] * (len(texts) - 1):
         return [decode_item(text) for text in texts]
     return [item if isinstance(item, dict) else None for item in items]
 
@@ -80,15 +86,20 @@ def _first_fault(item: Item) -> str:
     for path, value in _walk(item):
         if len(path) > MAX_DEPTH:
             return f" is a circle or nested more than {MAX_DEPTH} levels deep"
-        fault = _fault(value)
+        fault = _key_fault(value) if isinstance(value, dict) else _fault(value)
         if fault:
             return f"{_spell(path)} cannot be stored as JSON: {fault}"
     return " cannot be stored as JSON"
 
 
+def _key_fault(value: dict[object, object]) -> str:
+    odd = (key for key in value if not isinstance(key, str | int | float | None))
+    return next((f"it has a key of type {type(key).__name__}" for key in odd), "")
+
+
 def _fault(value: object) -> str:
     match value:
-        case None | bool() | str() | dict() | list() | tuple():
+        case None | bool() | str() | list() | tuple():
             return ""
         case float():
             return "" if math.isfinite(value) else "it is not a finite number"
@@ -105,9 +116,6 @@ def _walk(item: Item) -> Iterator[tuple[tuple[object, ...], object]]:
         yield path, value
         children: list[tuple[object, Any]] = []
         if isinstance(value, dict):
-            for key in value:
-                if key is not None and not isinstance(key, str | int | float):
-                    yield (*path, type(key).__name__), key
             children = list(value.items())
         elif isinstance(value, list | tuple):
             children = list(enumerate(value))
