@@ -18,6 +18,7 @@ from agent_sessions.models import SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import Item
 from agent_sessions.store.batches import NewItem, encode_batch
 from agent_sessions.store.handles import Session, SessionHandle, session_handle
+from agent_sessions.store.items import fetch_rows
 from agent_sessions.store.statements import portable
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
 
@@ -36,7 +37,7 @@ class Tail:
 def read_tail(session: Session, limit: int) -> Tail | None:
     """Return the newest ``limit`` items; None if one of them does not decode."""
     handle = session_handle(session)
-    _, rows = perform(handle.using, lambda _: portable.read(handle, limit + 1))
+    rows = fetch_rows(handle, limit + 1)
     complete = len(rows) <= limit
     rows = rows[-limit:]
     items = decode_items([row.data for row in rows])

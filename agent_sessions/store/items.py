@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import partial
-from uuid import UUID
 
 from django.db import IntegrityError
 
@@ -95,11 +94,7 @@ def read_items(
         limit = None
     window = limit if limit is None else min(limit, _MAX_LIMIT)
     while True:
-        pk, rows = perform(handle.using, partial(_read, handle, window))
-        if pk is None:
-            _settle_empty(handle)
-            return []
-        handle.pin(pk)
+        rows = fetch_rows(handle, window)
         items = decode_items([row.data for row in rows])
         valid = [item for item in items if item is not None]
         if window is None or len(rows) < window or len(valid) == window:
@@ -152,20 +147,17 @@ def clear_session(
     announce(session_cleared, handle, pk)
 
 
-def _read(
-    handle: SessionHandle, limit: int | None, attempt: Attempt
-) -> tuple[UUID | None, list[portable.StoredItem]]:
-    return portable.read(handle, limit)
-
-
-def _settle_empty(handle: SessionHandle) -> None:
-    pk = perform(
-        handle.using, lambda _: handle.rows().values_list("pk", flat=True).first()
-    )
+def fetch_rows(handle: SessionHandle, limit: int | None) -> list[portable.StoredItem]:
+    """Return the newest ``limit`` live rows, oldest first, and pin the handle."""
+    pk, rows = perform(handle.using, lambda _: portable.read(handle, limit))
+    if pk is None:
+        open_rows = handle.rows().values_list("pk", flat=True)
+        pk = perform(handle.using, lambda _: open_rows.first())
     if pk is None:
         handle.refuse()
     else:
         handle.pin(pk)
+    return rows
 
 
 def _warn(handle: SessionHandle, positions: list[int], verb: str) -> None:

@@ -218,6 +218,8 @@ def clean_title(title: str) -> str:
 def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
     try:
         with write_transaction(alias):
+            handle = SessionHandle(row.session_id, row.user_id, alias)
+            handle.refuse_missing_user()
             row.save(force_insert=True, using=alias)
     except IntegrityError:
         sessions = AgentSession.objects.using(alias)
@@ -225,7 +227,6 @@ def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
             return
         if sessions.filter(session_id=row.session_id).exists():
             raise SessionExists("This session id is taken.") from None
-        row_handle(row).refuse_missing_user()
         raise
 
 

@@ -53,10 +53,12 @@ def update_user_metadata(
         with write_transaction(alias):
             # Takes the row's lock, or makes the row first.
             if not rows.update(updated_at=F("updated_at")):
+                # In the caller's transaction the key might fail only at its end.
+                if not user_exists(key, using=alias):
+                    raise InvalidUser("The user is not in the database.")
                 row = AgentUser(user_id=key)
                 AgentUser.objects.using(alias).bulk_create([row], ignore_conflicts=True)
-                if not rows.update(updated_at=F("updated_at")):
-                    raise InvalidUser("The user is not in the database.")
+                rows.update(updated_at=F("updated_at"))
             locked = rows.select_for_update()
             stored = locked.values_list("metadata", flat=True).get()
             metadata = clean_metadata(merge_patch(stored, changes))

@@ -21,7 +21,6 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from agent_sessions.encoding import decode_item
@@ -164,16 +163,7 @@ def pop(
                 broken.append(position)
         if removed:
             turns = int(popped is not None and starts_turn(popped))
-            handle.rows().update(
-                item_count=_less("item_count", removed),
-                turn_count=_less("turn_count", turns),
-                preview=Case(
-                    When(turn_count__lte=turns, then=Value("")), default=F("preview")
-                )
-                if turns
-                else F("preview"),
-                updated_at=timezone.now(),
-            )
+            _count_removed(handle, removed, turns)
         attempt.sealed = True
     return pk, popped, broken
 
@@ -208,7 +198,21 @@ def _reserve(handle: SessionHandle, batch: list[NewItem]) -> int:
     return handle.rows().update(**changes)
 
 
+def _count_removed(handle: SessionHandle, items: int, turns: int) -> None:
+    changes: dict[str, Any] = {}
+    if turns:
+        # Before turn_count: MySQL computes from left to right, with the new values.
+        last = When(turn_count__lte=turns, then=Value(""))
+        changes["preview"] = Case(last, default=F("preview"))
+        changes["turn_count"] = _less("turn_count", turns)
+    changes["item_count"] = _less("item_count", items)
+    changes["updated_at"] = timezone.now()
+    handle.rows().update(**changes)
+
+
 def _create(handle: SessionHandle) -> UUID:
+    # In the caller's transaction a foreign key may fail only at its very end.
+    handle.refuse_missing_user()
     now = timezone.now()
     row = AgentSession(
         session_id=handle.session_id,
@@ -228,7 +232,7 @@ def _items(handle: SessionHandle) -> SessionItemQuerySet:
     return SessionItem.objects.using(handle.using).filter(session_id=session)
 
 
-def _less(counter: str, count: int) -> Any:
+def _less(counter: str, count: int) -> Case:
     # Never below zero: MySQL's unsigned columns refuse even to compute it.
     enough = When(**{f"{counter}__gte": count}, then=F(counter) - count)
-    return Coalesce(Case(enough), Value(0)) if count else F(counter)
+    return Case(enough, default=Value(0))
