@@ -1,8 +1,8 @@
 """
 A minimal project, on the database that TEST_DATABASE names.
 
-TEST_NAME keeps runs that go on side by side apart. Processes that a test starts find its
-database through DATABASE_NAME (see tests.processes).
+TEST_NAME keeps runs that go on side by side apart. Processes that a test starts find
+its database through DATABASE_NAME (see tests.processes).
 """
 
 from __future__ import annotations
