@@ -73,7 +73,7 @@ class FakeModel(Model):
         self, system_instructions: Any, input: Any, *args: Any, **kwargs: Any
     ) -> ModelResponse:
         return ModelResponse(
-            output=self._next(input), usage=Usage(requests=1), response_id=None
+            output=self._next(input), usage=Usage(requests=1), response_id="resp_1"
         )
 
     async def stream_response(
