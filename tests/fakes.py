@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from agents import Agent, ModelResponse, RunConfig, Usage
+from agents import Agent, ModelResponse, RunConfig, Usage, set_tracing_disabled
 from agents.models.interface import Model
 from openai.types.responses import (
     Response,
@@ -20,6 +20,7 @@ from openai.types.responses.response_reasoning_item import Summary
 Step = list[Any] | Exception | Callable[[list[Any]], list[Any]]
 
 # Tracing talks to the network.
+set_tracing_disabled(True)
 RUN_CONFIG = RunConfig(tracing_disabled=True)
 
 

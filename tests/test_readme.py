@@ -1,0 +1,68 @@
+"""The README's examples run, and it names all there is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth import get_user_model
+from django.test import RequestFactory, TestCase
+
+import agent_sessions.checks
+from agent_sessions import exceptions, store
+from agent_sessions.conf import Settings
+from tests.fakes import FakeModel, say
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+class ReadmeTests(TestCase):
+    def test_the_examples_run(self):
+        user = get_user_model().objects.create(username="ann")
+        names: dict[str, Any] = {
+            "__name__": "readme",
+            "user": user,
+            "sync_to_async": sync_to_async,
+        }
+        assert len(BLOCKS) > 5
+        for block in BLOCKS:
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            code = compile(block, "README.md", "exec", flags=flags)
+            if code.co_flags & inspect.CO_COROUTINE:
+
+                async def run(code: Any = code) -> None:
+                    await eval(code, names)
+
+                async_to_sync(run)()
+            else:
+                exec(code, names)
+        assert "agent_sessions" in names["INSTALLED_APPS"]
+        assert names["items"][-1]["content"] == "Where is my order?"
+
+        request = RequestFactory().post("/", {"text": "hello"})
+        request.auser = sync_to_async(lambda: user)
+        names["agent"].model = FakeModel([say("Hello Ann")])
+        response = async_to_sync(names["chat"])(request)
+        assert response.content == b'{"answer": "Hello Ann"}'
+        assert len(store.read_items("support-42", user=user)) == 2
+
+
+def test_every_setting_check_error_and_verb_is_named():
+    source = Path(agent_sessions.checks.__file__).read_text()
+    names = [
+        *(name for name in dir(Settings) if name.startswith("AGENT_SESSIONS_")),
+        *re.findall(r'id="(agent_sessions\.[EW]\d{3})"', source),
+        *(
+            name
+            for name, error in vars(exceptions).items()
+            if isinstance(error, type)
+            and issubclass(error, exceptions.AgentSessionError)
+        ),
+    ]
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}" not in README] == []
