@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def parse_database_url(url: str) -> dict[str, Any]:
+    """
+    Return Django's settings for postgres://user:password@host:port/name.
+
+    The query goes into OPTIONS: ?sslmode=require. sqlite:///path is for files.
+    Raise ImproperlyConfigured for other databases, or without PostgreSQL's driver.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": unquote(parts.path.removeprefix("/")),
+            # A transaction waits for its turn before it reads, not after.
+            "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+        }
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL must look like postgres://user:password@host:port/name."
+        )
+    if find_spec("psycopg") is None:
+        raise ImproperlyConfigured(
+            "DATABASE_URL names PostgreSQL, whose driver is not installed. Install it "
+            "with: .venv/bin/python -m pip install 'psycopg[binary]'"
+        )
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.removeprefix("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "OPTIONS": dict(parse_qsl(parts.query)),
+    }

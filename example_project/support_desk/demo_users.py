@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from functools import partial
+
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Permission, User
+
+PASSWORDS = {"alice": "wonderland", "bob": "builder", "support": "helpdesk"}
+STAFF = "support"
+
+
+def create_demo_users() -> None:
+    """Create who is missing; ``support`` is staff and may read what others said."""
+    for username, password in PASSWORDS.items():
+        defaults = {
+            "is_staff": username == STAFF,
+            "password": partial(make_password, password),
+        }
+        User.objects.get_or_create(username=username, defaults=defaults)
+    User.objects.get(username=STAFF).user_permissions.set(
+        Permission.objects.filter(
+            codename__startswith="view_",
+            content_type__app_label__in=["agent_sessions", "auth"],
+        )
+    )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from support_desk.demo_users import PASSWORDS
+
+HOST = "127.0.0.1"
+PORTS = range(8000, 8100)
+
+
+class Command(BaseCommand):
+    help = "Serve the demo with uvicorn, on the first free port from 8000 up."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("port", nargs="?", type=int, help="Take this port.")
+
+    def handle(self, *, port: int | None, **options: Any) -> None:
+        import uvicorn
+
+        from example.asgi import application
+
+        with listen(PORTS if port is None else [port]) as listener:
+            self.welcome(f"http://{HOST}:{listener.getsockname()[1]}")
+            config = uvicorn.Config(application, lifespan="off", log_level="warning")
+            try:
+                uvicorn.Server(config).run(sockets=[listener])
+            except KeyboardInterrupt:
+                self.stdout.write("")
+
+    def welcome(self, url: str) -> None:
+        self.stdout.write(f"""
+{self.style.MIGRATE_HEADING("4. Your turn")}
+   Open   {self.style.SUCCESS(url + "/")}
+   Log in with one click, or by name and password:""")
+        for username, password in PASSWORDS.items():
+            place = "/staff/ and /admin/" if username == "support" else "/"
+            self.stdout.write(f"          {username:8} {password:12} {place}")
+        self.stdout.write("   Ctrl-C stops the server.")
+        self.stdout.flush()
+
+
+def listen(ports: range | list[int]) -> socket.socket:
+    for port in ports:
+        try:
+            return socket.create_server((HOST, port))
+        except (OSError, OverflowError):
+            continue
+    raise CommandError(
+        f"Port {ports[0]} is not free; choose another: make demo PORT=8123"
+        if len(ports) == 1
+        else f"No port from {ports[0]} to {ports[-1]} is free."
+    )

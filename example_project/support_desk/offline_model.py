@@ -1,0 +1,138 @@
+"""
+A model without a network: a few rules in four languages (see offline_phrases.py).
+
+It gets what every model gets, the session's items and the new message, and has no other
+memory. What it remembers, the session has kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+from agents import ModelResponse, Usage
+from agents.models.interface import Model
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputText,
+    ResponseTextDeltaEvent,
+)
+
+from agent_sessions.shapes import item_role, item_text, item_type
+from support_desk import offline_phrases as phrases
+
+TOOL = "look_up_order"
+
+
+class OfflineModel(Model):
+    """The same question on the same history always gets the same answer."""
+
+    async def get_response(
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: list[Any],
+        *args: Any,
+        **options: Any,
+    ) -> ModelResponse:
+        return ModelResponse(
+            output=reply(input, tools), usage=Usage(requests=1), response_id=None
+        )
+
+    async def stream_response(
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: list[Any],
+        *args: Any,
+        **options: Any,
+    ) -> AsyncIterator[Any]:
+        output = reply(input, tools)
+        number = 0
+        for index, item in enumerate(output):
+            for piece in _pieces(item):
+                yield ResponseTextDeltaEvent(
+                    type="response.output_text.delta",
+                    sequence_number=number,
+                    item_id=item.id,
+                    output_index=index,
+                    content_index=0,
+                    delta=piece,
+                    logprobs=[],
+                )
+                number += 1
+        yield ResponseCompletedEvent(
+            type="response.completed",
+            sequence_number=number,
+            response=Response(
+                id=f"resp_{uuid4().hex}",
+                created_at=0,
+                model="offline",
+                object="response",
+                output=output,
+                parallel_tool_calls=True,
+                tool_choice="auto",
+                tools=[],
+            ),
+        )
+
+
+def reply(input: Any, tools: list[Any]) -> list[Any]:
+    """Return what a model would: calls of the tool, or a message."""
+    items = [{"role": "user", "content": input}] if isinstance(input, str) else input
+    said = [item_text(item) for item in items if item_role(item) == "user"]
+    language = phrases.find_language(said)
+    found = _tool_results(items)
+    if found:
+        return [_message(phrases.describe_orders(found, language))]
+    numbers = phrases.wanted_orders(said)
+    if numbers and TOOL in {tool.name for tool in tools}:
+        return [_call(number) for number in numbers]
+    return [_message(phrases.converse(said, language))]
+
+
+def _tool_results(items: list[Any]) -> list[str]:
+    results: list[str] = []
+    for item in reversed(items):
+        if item_role(item) == "user":
+            break
+        if item_type(item) == "function_call_output":
+            results.insert(0, str(item["output"]))
+    return results
+
+
+def _pieces(item: Any) -> list[str]:
+    if not isinstance(item, ResponseOutputMessage):
+        return []
+    return re.findall(r"\S+\s*", item.content[0].text)
+
+
+def _message(text: str) -> ResponseOutputMessage:
+    part = ResponseOutputText(
+        text=text, type="output_text", annotations=[], logprobs=[]
+    )
+    return ResponseOutputMessage(
+        id=f"msg_{uuid4().hex}",
+        type="message",
+        role="assistant",
+        status="completed",
+        content=[part],
+    )
+
+
+def _call(number: str) -> ResponseFunctionToolCall:
+    return ResponseFunctionToolCall(
+        id=f"fc_{uuid4().hex}",
+        type="function_call",
+        name=TOOL,
+        arguments=json.dumps({"number": number}),
+        call_id=f"call_{uuid4().hex}",
+    )

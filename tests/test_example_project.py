@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from unittest import mock
+
+from agents import Runner
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.test import SimpleTestCase, TestCase
+
+from agent_sessions import DjangoSession
+from tests.fakes import RUN_CONFIG
+
+EXAMPLE = Path(__file__).parent.parent / "example_project"
+
+sys.path.append(str(EXAMPLE))
+database_url = import_module("example.database_url")
+desk = import_module("support_desk.agent")
+
+
+class ExampleProjectTests(SimpleTestCase):
+    """The site from outside: its commands, each in a process, on its own database."""
+
+    def setUp(self):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": f"sqlite:///{folder}/demo.sqlite3",
+            "DJANGO_SETTINGS_MODULE": "example.settings",
+            "OPENAI_API_KEY": "",
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+    def run_command(self, *command, **environment):
+        return subprocess.run(
+            [sys.executable, EXAMPLE / "manage.py", *command],
+            env={**self.environment, **environment},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+
+    def manage(self, *command, **environment):
+        process = self.run_command(*command, **environment)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    def test_the_demo_tells_the_same_story_twice(self):
+        self.manage("migrate", "--verbosity", "0", "--skip-checks")
+        stories = []
+        for _ in range(2):
+            self.manage("create_demo_users")
+            stories.append(self.manage("demo_conversation").splitlines())
+        for story in stories:
+            text = "\n".join(story)
+            assert text.count('look_up_order {"number": ') == 2
+            assert "Your name is Alice. You asked about #1001." in text
+            assert "Sie heißen Bob. Sie haben nach #1002 gefragt." in text
+            assert "SessionOwnershipError: The session is not open to" in text
+            pids = {line.split("(process ")[1] for line in story if "(process" in line}
+            assert len(pids) == 3
+        first, second = (
+            [line for line in story if "(process" not in line] for story in stories
+        )
+        assert first == second
+
+    def test_the_sites_own_tests_pass(self):
+        self.manage("check", "--fail-level", "WARNING")
+        process = self.run_command("test", EXAMPLE)
+        assert process.returncode == 0, process.stderr
+        assert "OK" in process.stderr
+
+    def test_demo_users_are_refused_without_debug(self):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "production.py"
+            settings.write_text("from example.settings import *\nDEBUG = False\n")
+            process = self.run_command(
+                "create_demo_users",
+                "--settings=production",
+                f"--pythonpath={folder}",
+            )
+        assert process.returncode == 1
+        assert "DEBUG only" in process.stderr
+
+    def test_a_database_url_that_cannot_be_used_says_what_to_do(self):
+        process = self.run_command("check", DATABASE_URL="mysql://me@host/shop")
+        assert process.returncode == 1
+        assert process.stderr == (
+            "DATABASE_URL must look like postgres://user:password@host:port/name.\n"
+        )
+
+
+class DatabaseUrlTests(SimpleTestCase):
+    def test_postgresql_is_chosen_by_url(self):
+        url = "postgres://me:p%40ss@db.host:6432/shop?sslmode=require"
+        with mock.patch.object(database_url, "find_spec"):
+            settings = database_url.parse_database_url(url)
+        assert settings == {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "shop",
+            "USER": "me",
+            "PASSWORD": "p@ss",
+            "HOST": "db.host",
+            "PORT": "6432",
+            "OPTIONS": {"sslmode": "require"},
+        }
+
+    def test_a_missing_driver_is_named(self):
+        with (
+            mock.patch.object(database_url, "find_spec", return_value=None),
+            self.assertRaisesMessage(
+                ImproperlyConfigured, "pip install 'psycopg[binary]'"
+            ),
+        ):
+            database_url.parse_database_url("postgres://me@db.host/shop")
+
+
+class OfflineModelTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.alice = User.objects.create_user("alice")
+
+    def setUp(self):
+        self.enterContext(mock.patch.dict(os.environ, OPENAI_API_KEY=""))
+
+    async def ask(self, *texts):
+        """Say ``texts`` in one session, each with a new object; return the answers."""
+        answers = []
+        for text in texts:
+            session = DjangoSession("desk", user=self.alice)
+            result = await desk.answer(text, user=self.alice, session=session)
+            answers.append(result.final_output)
+        return answers
+
+    async def test_an_order_is_looked_up_with_the_tool(self):
+        (answer,) = await self.ask("Where is #1001?")
+        assert answer == (
+            "Order #1001, the Luna desk lamp, is on its way and arrives in 2 days."
+        )
+        items = await DjangoSession("desk", user=self.alice).get_items()
+        assert [item.get("type") for item in items] == [
+            None,
+            "function_call",
+            "function_call_output",
+            "message",
+        ]
+
+    async def test_each_order_of_a_message_is_looked_up(self):
+        (answer,) = await self.ask("Where are #1001 and #1003?")
+        assert "#1001" in answer and "was delivered 5 days ago" in answer
+
+    async def test_somebody_elses_order_is_not_found(self):
+        (answer,) = await self.ask("Where is order 1002?")
+        assert answer == "I find no order #1002 of yours."
+
+    async def test_name_and_order_are_remembered_from_the_session(self):
+        *_, name, order, thanks = await self.ask(
+            "Hi, I'm Alice.",
+            "Where is my order #1003?",
+            "What is my name?",
+            "And when did the order arrive?",
+            "Thanks!",
+        )
+        assert name == "Your name is Alice."
+        assert order.startswith("Order #1003")
+        assert thanks == "You are welcome, Alice!"
+
+    async def test_what_nobody_said_is_not_known(self):
+        answers = await self.ask("I am waiting.", "What's my name?", "Which order?")
+        assert answers[1:] == [
+            "You have not told me your name yet.",
+            "You have not asked about an order yet.",
+        ]
+
+    async def test_it_answers_in_the_language_of_the_question(self):
+        answers = await self.ask(
+            "Ich heiße Jörg. Wo ist meine Bestellung 1001?",
+            "Bonjour, comment je m'appelle ?",
+            "¡Gracias! ¿Qué pedido era?",
+            "1001",
+        )
+        assert [answer.split("!")[0] for answer in answers] == [
+            "Bestellung #1001 (Luna desk lamp) ist unterwegs und kommt in 2 Tagen an.",
+            "Bonjour, Jörg ",
+            "¡De nada, Jörg",
+            "El pedido #1001 (Luna desk lamp) está en camino y llega en 2 días.",
+        ]
+
+    async def test_a_stream_says_the_same_piece_by_piece(self):
+        session = DjangoSession("desk", user=self.alice)
+        result = Runner.run_streamed(
+            desk.support_agent(),
+            "Where is #1001?",
+            context="alice",
+            session=session,
+            run_config=RUN_CONFIG,
+        )
+        pieces = [
+            event.data.delta
+            async for event in result.stream_events()
+            if event.type == "raw_response_event"
+            and event.data.type == "response.output_text.delta"
+        ]
+        assert len(pieces) > 5
+        assert "".join(pieces) == result.final_output
+        assert [result.final_output] == await self.ask("Where is #1001?")
+        assert len(await session.get_items()) == 8
