@@ -18,13 +18,14 @@ help:
 # Stamps, because pip takes seconds to find that there is nothing to do.
 $(VENV)/.ready:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=..."; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@# pip knows dependency groups since 25.1; Python 3.11 brings an older one.
 	@$(PIP) --upgrade "pip>=25.1"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.ready pyproject.toml
-	@echo "Installing the package, the Agents SDK and uvicorn into $(VENV), once ..."
+	@echo "Installing the package, the Agents SDK and uvicorn, once ..."
 	@$(PIP) --editable ".[openai]" uvicorn
 	@touch $@
 

@@ -140,7 +140,7 @@ class OfflineModelTests(TestCase):
     async def test_an_order_is_looked_up_with_the_tool(self):
         (answer,) = await self.ask("Where is #1001?")
         assert answer == (
-            "Order #1001, the Luna desk lamp, is on its way and arrives in 2 days."
+            "Order #1001, the Luna lamp, is on its way and arrives in 2 days."
         )
         items = await DjangoSession("desk", user=self.alice).get_items()
         assert [item.get("type") for item in items] == [
@@ -185,10 +185,10 @@ class OfflineModelTests(TestCase):
             "1001",
         )
         assert [answer.split("!")[0] for answer in answers] == [
-            "Bestellung #1001 (Luna desk lamp) ist unterwegs und kommt in 2 Tagen an.",
+            "Bestellung #1001 (Luna lamp) ist unterwegs und kommt in 2 Tagen an.",
             "Bonjour, Jörg ",
             "¡De nada, Jörg",
-            "El pedido #1001 (Luna desk lamp) está en camino y llega en 2 días.",
+            "El pedido #1001 (Luna lamp) está en camino y llega en 2 días.",
         ]
 
     async def test_a_stream_says_the_same_piece_by_piece(self):

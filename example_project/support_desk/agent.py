@@ -33,7 +33,7 @@ def look_up_order(context: RunContextWrapper[str], number: str) -> str:
     """Look up one of the customer's orders by its number, such as 1001."""
     # Who asks comes from the run, never from the model: it can be talked into anything.
     order = orders_of(context.context).get(number, {"status": "unknown"})
-    return json.dumps({"number": number, **order})
+    return json.dumps({"order": number, **order})
 
 
 def is_offline() -> bool:
@@ -58,6 +58,6 @@ async def answer(text: str, *, user: User, session: DjangoSession) -> RunResult:
         text,
         context=user.username,
         session=session,
-        # Tracing sends what is said to OpenAI.
-        run_config=RunConfig(tracing_disabled=is_offline()),
+        # Tracing would send another copy of all this to OpenAI.
+        run_config=RunConfig(tracing_disabled=True),
     )

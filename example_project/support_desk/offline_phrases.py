@@ -20,8 +20,7 @@ VOCABULARIES = {language: set(words.split()) for language, words in WORDS.items(
 SAYS = {
     "en": {
         "hello": "Hello{name}! How can I help?",
-        "met": "Nice to meet you{name}! Give me an order number, such as #1001, and I "
-        "look it up.",
+        "met": "Nice to meet you{name}! How can I help?",
         "welcome": "You are welcome{name}!",
         "name": "Your name is {name}.",
         "no name": "You have not told me your name yet.",
@@ -31,17 +30,16 @@ SAYS = {
         "help": "I can look up orders by their number, such as #1001, and I remember "
         "your name and what you asked.",
         "and": " and ",
-        "packing": "Order #{number}, the {item}, is being packed and leaves us in "
+        "packing": "Order #{order}, the {item}, is being packed and leaves us in "
         "{days} days.",
-        "shipped": "Order #{number}, the {item}, is on its way and arrives in {days} "
+        "shipped": "Order #{order}, the {item}, is on its way and arrives in {days} "
         "days.",
-        "delivered": "Order #{number}, the {item}, was delivered {days} days ago.",
-        "unknown": "I find no order #{number} of yours.",
+        "delivered": "Order #{order}, the {item}, was delivered {days} days ago.",
+        "unknown": "I find no order #{order} of yours.",
     },
     "de": {
         "hello": "Hallo{name}! Wie kann ich helfen?",
-        "met": "Freut mich{name}! Nennen Sie mir eine Bestellnummer wie #1001, und ich "
-        "sehe nach.",
+        "met": "Freut mich{name}! Wie kann ich helfen?",
         "welcome": "Gern geschehen{name}!",
         "name": "Sie heißen {name}.",
         "no name": "Sie haben mir Ihren Namen noch nicht gesagt.",
@@ -51,17 +49,16 @@ SAYS = {
         "help": "Ich kann Bestellungen nach ihrer Nummer nachsehen, etwa #1001, und "
         "merke mir Ihren Namen und wonach Sie gefragt haben.",
         "and": " und ",
-        "packing": "Bestellung #{number} ({item}) wird gerade gepackt und geht in "
-        "{days} Tagen hinaus.",
-        "shipped": "Bestellung #{number} ({item}) ist unterwegs und kommt in {days} "
+        "packing": "Bestellung #{order} ({item}) wird gepackt und geht in {days} "
+        "Tagen hinaus.",
+        "shipped": "Bestellung #{order} ({item}) ist unterwegs und kommt in {days} "
         "Tagen an.",
-        "delivered": "Bestellung #{number} ({item}) wurde vor {days} Tagen geliefert.",
-        "unknown": "Ich finde keine Bestellung #{number} von Ihnen.",
+        "delivered": "Bestellung #{order} ({item}) wurde vor {days} Tagen geliefert.",
+        "unknown": "Ich finde keine Bestellung #{order} von Ihnen.",
     },
     "fr": {
         "hello": "Bonjour{name} ! Comment puis-je vous aider ?",
-        "met": "Enchanté{name} ! Donnez-moi un numéro de commande comme #1001 et je "
-        "regarde.",
+        "met": "Enchanté{name} ! Comment puis-je vous aider ?",
         "welcome": "Avec plaisir{name} !",
         "name": "Vous vous appelez {name}.",
         "no name": "Vous ne m'avez pas encore dit votre nom.",
@@ -71,16 +68,16 @@ SAYS = {
         "help": "Je peux chercher une commande par son numéro, par exemple #1001, et "
         "je retiens votre nom et vos questions.",
         "and": " et ",
-        "packing": "La commande #{number} ({item}) est en préparation et part dans "
+        "packing": "La commande #{order} ({item}) est en préparation et part dans "
         "{days} jours.",
-        "shipped": "La commande #{number} ({item}) est en route et arrive dans {days} "
+        "shipped": "La commande #{order} ({item}) est en route et arrive dans {days} "
         "jours.",
-        "delivered": "La commande #{number} ({item}) a été livrée il y a {days} jours.",
-        "unknown": "Je ne trouve pas de commande #{number} à votre nom.",
+        "delivered": "La commande #{order} ({item}) a été livrée il y a {days} jours.",
+        "unknown": "Je ne trouve pas de commande #{order} à votre nom.",
     },
     "es": {
         "hello": "¡Hola{name}! ¿En qué puedo ayudarle?",
-        "met": "¡Mucho gusto{name}! Dígame un número de pedido como #1001 y lo busco.",
+        "met": "¡Mucho gusto{name}! ¿En qué puedo ayudarle?",
         "welcome": "¡De nada{name}!",
         "name": "Usted se llama {name}.",
         "no name": "Todavía no me ha dicho su nombre.",
@@ -90,12 +87,11 @@ SAYS = {
         "help": "Puedo buscar pedidos por su número, como #1001, y recuerdo su nombre "
         "y lo que ha preguntado.",
         "and": " y ",
-        "packing": "El pedido #{number} ({item}) se está preparando y sale en {days} "
+        "packing": "El pedido #{order} ({item}) se está preparando y sale en {days} "
         "días.",
-        "shipped": "El pedido #{number} ({item}) está en camino y llega en {days} "
-        "días.",
-        "delivered": "El pedido #{number} ({item}) se entregó hace {days} días.",
-        "unknown": "No encuentro ningún pedido #{number} a su nombre.",
+        "shipped": "El pedido #{order} ({item}) está en camino y llega en {days} días.",
+        "delivered": "El pedido #{order} ({item}) se entregó hace {days} días.",
+        "unknown": "No encuentro ningún pedido #{order} a su nombre.",
     },
 }
 

@@ -11,12 +11,12 @@ class Order(TypedDict):
 
 ORDERS: dict[str, dict[str, Order]] = {
     "alice": {
-        "1001": Order(item="Luna desk lamp", status="shipped", days=2),
-        "1003": Order(item="Pico night light", status="delivered", days=5),
+        "1001": Order(item="Luna lamp", status="shipped", days=2),
+        "1003": Order(item="Pico lamp", status="delivered", days=5),
     },
     "bob": {
-        "1002": Order(item="Atlas floor lamp", status="packing", days=3),
-        "1004": Order(item="Vega ceiling lamp", status="shipped", days=4),
+        "1002": Order(item="Nova lamp", status="packing", days=3),
+        "1004": Order(item="Vega lamp", status="shipped", days=4),
     },
 }
 

@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 
 from agent_sessions import DjangoSession, store
 from agent_sessions.exceptions import SessionOwnershipError
@@ -26,8 +27,6 @@ GOING_ON = [
     ("alice", "What is my name, and which order did I ask about?"),
     ("bob", "Wie heiße ich, und nach welcher Bestellung habe ich gefragt?"),
 ]
-
-
 STEPS = ("meet", "go_on", "trespass")
 
 
@@ -42,14 +41,23 @@ class Command(BaseCommand):
         if step is not None:
             getattr(self, step)()
             return
+        self.stdout.write(f"An agent with its memory in {connection.display_name}.")
+        self.stdout.flush()  # before the others write
         for step in STEPS:
             manage = settings.BASE_DIR / "manage.py"
             command = [sys.executable, manage, "demo_conversation", "--step", step]
             if code := subprocess.run(command).returncode:
                 sys.exit(code)  # it has said why
+        self.stdout.write("")
+
+    # The agent is imported where it runs: the SDK takes more than a second.
 
     def meet(self) -> None:
+        from support_desk.agent import is_offline
+
         self.heading("1. Alice and Bob each talk to the agent")
+        if is_offline():
+            self.line("", "(An offline model; set OPENAI_API_KEY for a real one.)")
         for username in ("alice", "bob"):
             user = User.objects.get(username=username)
             if store.get_session(user, demo_id(user)) is None:
@@ -77,7 +85,6 @@ class Command(BaseCommand):
             raise CommandError("Bob could read what Alice said.")
 
     def talk(self, turns: list[tuple[str, str]]) -> None:
-        # Not at the top: the SDK takes more than a second, and not every step runs it.
         from support_desk.agent import MODEL_ERRORS, answer
 
         for username, text in turns:
@@ -99,10 +106,10 @@ class Command(BaseCommand):
         self.stdout.write(f"\n{self.style.MIGRATE_HEADING(text)}  {process}")
 
     def line(self, speaker: str, text: str, style: Callable[[str], str] = str) -> None:
-        label = self.style.MIGRATE_LABEL(f"{speaker:6}")
-        for part in textwrap.wrap(text, width=76):
-            self.stdout.write(f"   {label} {style(part)}")
-            label = " " * 6
+        label = self.style.MIGRATE_LABEL(f"{speaker:5}")
+        for part in textwrap.wrap(text, width=72):
+            self.stdout.write(f"  {label} {style(part)}")
+            label = " " * 5
 
 
 def demo_id(user: User) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from support_desk.demo_users import PASSWORDS
+from support_desk.demo_users import PASSWORDS, STAFF
 
 HOST = "127.0.0.1"
 PORTS = range(8000, 8100)
@@ -32,14 +32,12 @@ class Command(BaseCommand):
                 self.stdout.write("")
 
     def welcome(self, url: str) -> None:
-        self.stdout.write(f"""
-{self.style.MIGRATE_HEADING("4. Your turn")}
-   Open   {self.style.SUCCESS(url + "/")}
-   Log in with one click, or by name and password:""")
+        self.stdout.write(self.style.MIGRATE_HEADING("4. Your turn"))
+        self.stdout.write(f"  Open {self.style.SUCCESS(url + '/')} and log in as")
         for username, password in PASSWORDS.items():
-            place = "/staff/ and /admin/" if username == "support" else "/"
-            self.stdout.write(f"          {username:8} {password:12} {place}")
-        self.stdout.write("   Ctrl-C stops the server.")
+            note = "may read all sessions, at /staff/" if username == STAFF else ""
+            self.stdout.write(f"        {username:8} {password:12} {note}".rstrip())
+        self.stdout.write("  Ctrl-C stops the server.")
         self.stdout.flush()
 
 
