@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo
+.PHONY: help demo test check
 
 # The first of these that runs and is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -14,6 +14,8 @@ help:
 	@echo "make demo            a conversation in the terminal, then the site to try it"
 	@echo "make demo SERVE=0    the conversation alone"
 	@echo "make demo PORT=8123  the site on this port; DATABASE_URL=postgres://... too"
+	@echo "make test            the tests, on SQLite"
+	@echo "make check           all that CI runs: three databases, lint, types"
 
 # Stamps, because pip takes seconds to find that there is nothing to do.
 $(VENV)/.ready:
@@ -36,3 +38,29 @@ demo: $(VENV)/.demo
 ifneq ($(SERVE),0)
 	@$(MANAGE) serve_demo $(PORT)
 endif
+
+$(VENV)/.test: $(VENV)/.demo pyproject.toml
+	@echo "Installing the test tools into $(VENV), once ..."
+	@$(PIP) --group test
+	@touch $@
+
+test: $(VENV)/.test
+	@echo "Running the tests on SQLite; make check runs them on all three databases."
+	@TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
+
+# mysqlclient is compiled, against Debian's libmariadb-dev with pkg-config and gcc.
+$(VENV)/.check: $(VENV)/.test pyproject.toml
+	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \
+		echo "make check needs the Debian packages gcc libmariadb-dev pkg-config"; exit 1; }
+	@echo "Installing database drivers and lint tools into $(VENV), once ..."
+	@$(PIP) --group databases --group lint
+	@touch $@
+
+check: $(VENV)/.check
+	@$(BIN)/python -m tests.reachable
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
+	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
