@@ -25,5 +25,5 @@ def read_lines(items: Iterable[dict[str, Any]]) -> Iterator[Line]:
             yield Line("tool", f"{item.get('name')} {item.get('arguments')}")
         elif type == "function_call_output":
             yield Line("tool", f"→ {item.get('output')}")
-        else:
+        elif type != "reasoning":
             yield Line("tool", type or role)
