@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,17 +59,27 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
     again and nothing is closed. Raise SessionLockTimeout when a lock was not to be had.
     """
     connection = connections[using]
-    nested = connection.in_atomic_block
-    deadline = time.monotonic() + RETRY_SECONDS
+    nested = _in_transaction(connection)
+    start = time.monotonic()
     again = False
     for delay in _delays():
         attempt = Attempt(again=again)
+        if connection.connection is not None:
+            _reached.add(using)
+        opened = None
         try:
+            if not nested:
+                connection.ensure_connection()
+            opened = connection.connection
             result = work(attempt)
         except (OperationalError, InterfaceError, InternalError) as error:
-            late = nested or time.monotonic() + delay > deadline
+            waited = time.monotonic() + delay - start
+            late = nested or waited > RETRY_SECONDS
             code = _error_code(error)
-            if code in _LOCK_TIMEOUTS or (late and code in _SQLITE_LOCKED):
+            if code in _LOCK_TIMEOUTS or (
+                code in _SQLITE_LOCKED
+                and (late or waited > conf.AGENT_SESSIONS_LOCK_TIMEOUT)
+            ):
                 raise SessionLockTimeout(
                     "Another transaction holds the session. If it is the caller's own, "
                     "call the agent through async_to_sync, which shares it."
@@ -77,7 +87,7 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
             if nested:
                 raise
             if code not in _CONFLICTS | _SQLITE_LOCKED:
-                if not _is_lost(connection):
+                if not _is_lost(connection, opened):
                     raise
                 connection.close()
                 if attempt.sealed or using not in _reached:
@@ -101,30 +111,52 @@ def write_transaction(using: str) -> Iterator[None]:
     In the caller's transaction the waits are the caller's business.
     """
     connection = connections[using]
-    bounded = not connection.in_atomic_block
-    with atomic(using=using), _bounded_waits(connection, bounded):
+    bounded = not _in_transaction(connection)
+    with ExitStack() as stack:
+        if bounded and connection.vendor == "sqlite":
+            stack.enter_context(_bounded_sqlite_wait(connection))
+        stack.enter_context(atomic(using=using))
+        if bounded and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('lock_timeout', %s, true)",
+                    [f"{_lock_milliseconds()}ms"],
+                )
+        elif bounded and getattr(connection, "mysql_is_mariadb", False):
+            stack.enter_context(connection.execute_wrapper(_bound_mariadb_wait))
+        # MySQL has no way to bound one statement.
         yield
 
 
-def _bounded_waits(
-    connection: BaseDatabaseWrapper, bounded: bool
-) -> AbstractContextManager[Any]:
-    if bounded and connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('lock_timeout', %s, true)",
-                [f"{int(conf.AGENT_SESSIONS_LOCK_TIMEOUT * 1000)}ms"],
-            )
-    elif bounded and getattr(connection, "mysql_is_mariadb", False):
-        return connection.execute_wrapper(_bound_mariadb_wait)
-    # SQLite waits for OPTIONS["timeout"]. MySQL has no way to bound one statement.
-    return nullcontext()
+def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    # A caller may also have turned autocommit off and commit by itself.
+    return connection.in_atomic_block or (
+        connection.connection is not None and not connection.autocommit
+    )
+
+
+def _lock_milliseconds() -> int:
+    # PostgreSQL takes 0 for no limit at all.
+    return max(1, round(conf.AGENT_SESSIONS_LOCK_TIMEOUT * 1000))
+
+
+@contextmanager
+def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    connection.ensure_connection()
+    # Not through a cursor of Django's: no statement for logs and query counts.
+    execute = connection.connection.execute
+    (before,) = execute("PRAGMA busy_timeout").fetchone()
+    execute(f"PRAGMA busy_timeout = {_lock_milliseconds()}")
+    try:
+        yield
+    finally:
+        execute(f"PRAGMA busy_timeout = {before}")
 
 
 def _bound_mariadb_wait(
     execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
 ) -> Any:
-    if sql.startswith(("INSERT", "UPDATE", "DELETE")):
+    if sql.startswith(("INSERT", "UPDATE", "DELETE")) or sql.endswith("FOR UPDATE"):
         seconds = max(1, round(conf.AGENT_SESSIONS_LOCK_TIMEOUT))
         sql = f"SET STATEMENT innodb_lock_wait_timeout={seconds} FOR {sql}"
     return execute(sql, params, many, context)
@@ -139,8 +171,9 @@ def _delays() -> Iterator[float]:
 
 def _error_code(error: Exception) -> str | int | None:
     cause: Any = error.__cause__
-    if getattr(cause, "sqlstate", None):
-        return str(cause.sqlstate)
+    # psycopg and psycopg2.
+    if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):
+        return str(state)
     if hasattr(cause, "sqlite_errorcode"):
         return int(cause.sqlite_errorcode) & 0xFF
     if cause is not None and cause.args and isinstance(cause.args[0], int):
@@ -148,5 +181,8 @@ def _error_code(error: Exception) -> str | int | None:
     return None
 
 
-def _is_lost(connection: BaseDatabaseWrapper) -> bool:
-    return connection.connection is None or not connection.is_usable()
+def _is_lost(connection: BaseDatabaseWrapper, opened: Any) -> bool:
+    # Django itself may have put another in its place, on leaving the atomic block.
+    if opened is None or connection.connection is not opened:
+        return True
+    return not connection.is_usable()
