@@ -10,17 +10,20 @@ one connection, so a few threads of ours serve it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import os
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from agent_sessions.conf import conf
@@ -31,21 +34,26 @@ T = TypeVar("T")
 IDLE_SECONDS = 60.0
 # A connection that was quiet for longer is checked before it is used.
 CHECK_AFTER_SECONDS = 5.0
+# A request's thread that is busy for longer may be waiting for this very call.
+BUSY_SECONDS = 5.0
 
 
 async def cross(work: Callable[[], T], *, using: str) -> T:
     """
     Return what ``work`` returns, run where it may talk to the database ``using``.
 
-    A cancelled caller waits until the work is settled: it is either done, or was never
-    begun. Then CancelledError goes on.
+    A cancelled caller waits until the work is settled: it is either done, or will never
+    begin. Then CancelledError goes on.
     """
-    if _has_thread_of_its_own():
-        return await _settle(asyncio.ensure_future(sync_to_async(work)()))
-    future = None
-    while future is None:
-        future = _pool(using).submit(work)
-    return await _settle(asyncio.wrap_future(future), future)
+    job = Job(work, using)
+    thread = _whose_thread(job)
+    if thread is None:
+        _submit(job)
+        return await _settle(job, asyncio.wrap_future(job.answer))
+    # A task, because asgiref lets go of the work when its caller is cancelled.
+    carrier = asyncio.ensure_future(_run_at_caller(job))
+    patience = BUSY_SECONDS if thread == "request" else None
+    return await _settle(job, carrier, patience)
 
 
 def close_connections() -> None:
@@ -62,26 +70,71 @@ def close_connections() -> None:
         pool.close()
 
 
-async def _settle(done: Awaitable[T], begun: Future[T] | None = None) -> T:
-    waiting = asyncio.ensure_future(done)
-    cancelled: asyncio.CancelledError | None = None
-    while not waiting.done():
+class Job(Generic[T]):
+    """Work that is done once, by whichever thread comes to it first."""
+
+    def __init__(self, work: Callable[[], T], using: str) -> None:
+        self.answer: Future[T] = Future()
+        self.using = using
+        outer: Job[Any] | None = _running.get()
+        # Work that makes such a call itself (a signal's receiver may) holds its thread
+        # until that call is answered.
+        self.depth: int = 0
+        if outer is not None and not outer.answer.done():
+            self.depth = outer.depth + 1
+        self._work = work
+        self._taken = threading.Lock()
+
+    def begin(self) -> bool:
+        """Return True to the first who asks, unless the caller was cancelled."""
+        return (
+            self._taken.acquire(blocking=False)
+            and self.answer.set_running_or_notify_cancel()
+        )
+
+    def run(self, prepare: Callable[[], None] | None = None) -> Callable[[], None]:
+        """Do the work and return how to tell the caller."""
+        token = _running.set(self)
         try:
-            await asyncio.wait({waiting})
+            if prepare is not None:
+                prepare()
+            return partial(self.answer.set_result, self._work())
+        except BaseException as error:
+            return partial(self.answer.set_exception, error)
+        finally:
+            _running.reset(token)
+
+
+async def _settle(
+    job: Job[T], waiting: asyncio.Future[Any], patience: float | None = None
+) -> T:
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            await asyncio.wait({waiting}, timeout=patience)
         except asyncio.CancelledError as error:
-            if begun is not None and begun.cancel():
+            if job.answer.cancel():
                 raise
             cancelled = cancelled or error
+            continue
+        if waiting.done() and not waiting.cancelled():
+            waiting.exception()  # the job's answer says the same
+        if job.answer.done():
+            break
+        # asgiref has refused (the thread's own work has ended), has let go, or had no
+        # thread for too long.
+        if not job.answer.running():
+            _submit(job)
+        patience = None
+        waiting = asyncio.wrap_future(job.answer)
     if cancelled is None:
-        return waiting.result()
-    if not waiting.cancelled():
-        waiting.exception()  # the caller gets the cancellation, not this
+        return job.answer.result()
     raise cancelled
 
 
-def _has_thread_of_its_own() -> bool:
+def _whose_thread(job: Job[Any]) -> Literal["caller", "request"] | None:
     """
-    Tell whether asgiref would find a thread that belongs to the caller.
+    Tell whose thread asgiref would use: that of a sync caller, or a request's.
 
     asgiref has no public question for this; these are the places where
     SyncToAsync.__call__() looks (3.9 to 3.13). If they move, asgiref decides alone.
@@ -92,15 +145,26 @@ def _has_thread_of_its_own() -> bool:
         if outer is not None and outer is not loop and outer.is_running():
             # asgiref runs sync code on this very thread, and that code started a loop
             # (Runner.run_sync): whoever waits for the thread waits for ever.
-            return False
+            return None
         if getattr(AsyncToSync.executors, "current", None) is not None:
-            return True
+            return "caller"
+        if job.depth:
+            return None
         context = SyncToAsync.thread_sensitive_context.get(None)
-        if context is not None and getattr(context, "token", None) is not None:
-            return not getattr(context, "_exited", False)
-        return loop in AsyncToSync.loop_thread_executors
+        if context is not None:
+            # A task that outlives its request has the context, but no thread.
+            return None if context.token is None else "request"
+        return "caller" if loop in AsyncToSync.loop_thread_executors else None
     except AttributeError:
-        return True
+        return "caller"
+
+
+def _run(job: Job[Any]) -> None:
+    if job.begin():
+        job.run()()
+
+
+_run_at_caller = sync_to_async(_run)
 
 
 class ConnectionPool:
@@ -114,42 +178,34 @@ class ConnectionPool:
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job[Any], contextvars.Context] | None]
+        self._jobs = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
-        # How many threads wait for work; it may be too low, never too high.
-        self._idle = 0
+        self._serving = 0
+        # Threads that wait for work, less the work that waits for threads.
+        self._free = 0
         self._closed = False
+        self._opened: dict[threading.Thread, list[BaseDatabaseWrapper]] = {}
 
-    def submit(self, work: Callable[[], T]) -> Future[T] | None:
-        """Have ``work`` done by some thread; None if the pool was closed."""
-        future: Future[T] = Future()
+    def submit(self, job: Job[Any]) -> bool:
+        """Have the job done by some thread; False if the pool was closed."""
         context = contextvars.copy_context()
-
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = context.run(work)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
         with self._lock:
             if self._closed:
-                return None
-            self._jobs.put(job)
-            if self._idle:
-                self._idle -= 1
-            elif len(self._threads) < self._size:
+                return False
+            if self._free <= 0 and self._serving < self._size:
                 # A daemon, so that a forgotten pool does not keep the process alive;
-                # whoever awaits a write keeps its loop, and with it the process.
+                # at its end close_connections() waits for what was begun.
                 thread = threading.Thread(
                     target=self._serve, name="agent_sessions", daemon=True
                 )
-                self._threads.add(thread)
                 thread.start()
-        return future
+                self._threads.add(thread)
+                self._serving += 1
+                self._free += 1
+            self._free -= 1
+            self._jobs.put((job, context))
+        return True
 
     def close(self) -> None:
         """Finish what was submitted, then end all threads with their connections."""
@@ -158,76 +214,92 @@ class ConnectionPool:
             threads = set(self._threads)
             for _ in threads:
                 self._jobs.put(None)
-        for thread in threads:
+        for thread in threads - {threading.current_thread()}:
             thread.join()
 
     def _serve(self) -> None:
+        this = threading.current_thread()
         last_used = time.monotonic()
         try:
-            while (job := self._next()) is not None:
-                if time.monotonic() - last_used > CHECK_AFTER_SECONDS:
-                    _close_dead_connections()
-                job()
-                # The job holds its result and its caller's context.
-                del job
-                _release_pooled_connections()
-                last_used = time.monotonic()
+            while (order := self._next()) is not None:
+                job, context = order
+                tell = None
+                if job.begin():
+                    quiet = time.monotonic() - last_used > CHECK_AFTER_SECONDS
+                    prepare = _close_dead_connections if quiet else None
+                    tell = context.run(job.run, prepare)
+                    self._opened[this] = list(connections.all(initialized_only=True))
+                    _release(self._opened[this])
+                    last_used = time.monotonic()
+                # Before the caller goes on: its next call finds this thread free.
+                with self._lock:
+                    self._free += 1
+                if tell is not None:
+                    tell()
+                # They hold the result and the caller's context.
+                del order, job, context, tell
         finally:
-            connections.close_all()
+            for connection in connections.all(initialized_only=True):
+                _close(connection)
             with self._lock:
-                self._threads.discard(threading.current_thread())
+                self._threads.discard(this)
+                self._opened.pop(this, None)
 
-    def _next(self) -> Callable[[], None] | None:
-        try:
-            return self._jobs.get_nowait()
-        except queue.Empty:
-            pass
-        with self._lock:
-            self._idle += 1
+    def _next(self) -> tuple[Job[Any], contextvars.Context] | None:
         while True:
             try:
                 return self._jobs.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
                     if self._jobs.empty():
-                        self._idle = max(0, self._idle - 1)
-                        self._threads.discard(threading.current_thread())
+                        self._serving -= 1
+                        self._free -= 1
                         return None
 
 
 def _close_dead_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is not None and not connection.is_usable():
-            connection.close()
+            _close(connection)
 
 
-def _release_pooled_connections() -> None:
-    for connection in connections.all(initialized_only=True):
-        if _is_pooled(connection):
+def _release(opened: list[BaseDatabaseWrapper]) -> None:
+    for connection in opened:
+        if connection.settings_dict.get("OPTIONS", {}).get("pool"):
             # Django's own pool (psycopg) is there to be shared with the requests.
-            connection.close()
+            _close(connection)
         if connection.queries_logged:
             # With DEBUG Django keeps the statements; no request ends here to drop them.
             connection.queries_log.clear()
 
 
-def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
-    return bool(connection.settings_dict.get("OPTIONS", {}).get("pool"))
+def _close(connection: BaseDatabaseWrapper) -> None:
+    # Django lets go of the connection even if the driver finds it in no state to close.
+    with suppress(Error):
+        connection.close()
 
 
+_running: contextvars.ContextVar[Job[Any] | None]
+_running = contextvars.ContextVar("agent_sessions_running", default=None)
 _lock = threading.Lock()
-_pools: dict[str, ConnectionPool] = {}
+# Work at another depth than the first must not wait for the threads of the one before.
+_pools: dict[tuple[str, int], ConnectionPool] = {}
 _inherited: list[Any] = []
 
 
-def _pool(using: str) -> ConnectionPool:
+def _submit(job: Job[Any]) -> None:
+    while not _pool(job.using, job.depth).submit(job):
+        pass
+
+
+def _pool(using: str, depth: int) -> ConnectionPool:
     with _lock:
-        pool = _pools.get(using)
+        pool = _pools.get((using, depth))
         if pool is None:
             # SQLite has one writer at a time, and shares its file by waiting for it.
             sqlite = connections[using].vendor == "sqlite"
             pool = ConnectionPool(1 if sqlite else conf.AGENT_SESSIONS_THREADS)
-            _pools[using] = pool
+            _pools[using, depth] = pool
         return pool
 
 
@@ -241,3 +313,4 @@ def _forget_after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)
+atexit.register(close_connections)
