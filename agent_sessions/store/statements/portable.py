@@ -228,7 +228,8 @@ def _create(handle: SessionHandle) -> UUID:
 
 def _items(handle: SessionHandle) -> SessionItemQuerySet:
     # A scalar sub-select: with a JOIN PostgreSQL sorts the whole history.
-    session = Subquery(handle.rows().values("pk"))
+    # Cut to one row, which Django 6.1 asks for.
+    session = Subquery(handle.rows().order_by().values("pk")[:1])
     return SessionItem.objects.using(handle.using).filter(session_id=session)
 
 
