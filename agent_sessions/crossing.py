@@ -114,6 +114,7 @@ async def _settle(
             await asyncio.wait({waiting}, timeout=patience)
         except asyncio.CancelledError as error:
             if job.answer.cancel():
+                waiting.cancel()
                 raise
             cancelled = cancelled or error
             continue
@@ -124,6 +125,7 @@ async def _settle(
         # asgiref has refused (the thread's own work has ended), has let go, or had no
         # thread for too long.
         if not job.answer.running():
+            waiting.cancel()
             _submit(job)
         patience = None
         waiting = asyncio.wrap_future(job.answer)
