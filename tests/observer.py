@@ -40,6 +40,14 @@ class Observer:
         """Have the server end these connections and wait until it has."""
         raise NotImplementedError
 
+    def end_mine(self) -> None:
+        """End the connection of the thread that calls."""
+        raise NotImplementedError
+
+    def waiting(self) -> set[int]:
+        """Return the connections that wait for a lock."""
+        raise NotImplementedError
+
     def end_all(self) -> int:
         """End every connection that is not the test's own; return how many."""
         numbers = self.connected()
@@ -61,10 +69,13 @@ class SqliteObserver(Observer):
         files = psutil.Process().open_files()
         return {file.fd for file in files if file.path == name} - self._known
 
+    def end_mine(self) -> None:
+        connection.connection.close()
+
 
 class ServerObserver(Observer):
     LIST: str
-    END: str
+    WAITING: str
 
     def connected(self) -> set[int]:
         return {row[0] for row in self.query(self.LIST)} - self._known
@@ -73,6 +84,9 @@ class ServerObserver(Observer):
         for number in numbers:
             self._end(number)
         wait_until(lambda: not numbers & self.connected())
+
+    def waiting(self) -> set[int]:
+        return {row[0] for row in self.query(self.WAITING)} & self.connected()
 
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -94,12 +108,16 @@ class PostgresObserver(ServerObserver):
         "SELECT pid FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
+    WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
     def _connect(self) -> None:
         import psycopg
 
         params = connection.get_connection_params()
         self._connection: Any = psycopg.connect(**{**params, "autocommit": True})
+
+    def end_mine(self) -> None:
+        self.end({connection.connection.info.backend_pid})
 
     def _end(self, number: int) -> None:
         self.query("SELECT pg_terminate_backend(%s)", number)
@@ -110,12 +128,24 @@ class MariadbObserver(ServerObserver):
         "SELECT id FROM information_schema.processlist "
         "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
     )
+    WAITING = (
+        "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx "
+        "WHERE trx_state = 'LOCK WAIT'"
+    )
 
     def _connect(self) -> None:
         import MySQLdb
 
         self._connection: Any = MySQLdb.connect(**connection.get_connection_params())
         self._connection.autocommit(True)
+
+    def waiting(self) -> set[int]:
+        # InnoDB gives a copy, and renews it when nobody has looked for 0.1 s.
+        time.sleep(0.15)
+        return super().waiting()
+
+    def end_mine(self) -> None:
+        self.end({connection.connection.thread_id()})
 
     def _end(self, number: int) -> None:
         import MySQLdb

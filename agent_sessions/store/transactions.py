@@ -144,13 +144,14 @@ def _lock_milliseconds() -> int:
 def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
     # Not through a cursor of Django's: no statement for logs and query counts.
-    execute = connection.connection.execute
-    (before,) = execute("PRAGMA busy_timeout").fetchone()
-    execute(f"PRAGMA busy_timeout = {_lock_milliseconds()}")
+    opened = connection.connection
+    (before,) = opened.execute("PRAGMA busy_timeout").fetchone()
+    opened.execute(f"PRAGMA busy_timeout = {_lock_milliseconds()}")
     try:
         yield
     finally:
-        execute(f"PRAGMA busy_timeout = {before}")
+        if connection.connection is opened:
+            opened.execute(f"PRAGMA busy_timeout = {before}")
 
 
 def _bound_mariadb_wait(
