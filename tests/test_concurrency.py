@@ -146,6 +146,9 @@ def write_from_coroutines(
 
 
 def write_from_threads(process: int, session_id: str) -> None:
+    # SQLite's waiters poll, and each thread is one: on a busy machine some of 64 come
+    # to their turn only after the default of 5 s.
+    settings.AGENT_SESSIONS_LOCK_TIMEOUT = 30
     failures: list[BaseException] = []
 
     def write(writer: int) -> None:
