@@ -74,11 +74,9 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
             result = work(attempt)
         except (OperationalError, InterfaceError, InternalError) as error:
             waited = time.monotonic() + delay - start
-            late = nested or waited > RETRY_SECONDS
             code = _error_code(error)
             if code in _LOCK_TIMEOUTS or (
-                code in _SQLITE_LOCKED
-                and (late or waited > conf.AGENT_SESSIONS_LOCK_TIMEOUT)
+                code in _SQLITE_LOCKED and (nested or waited > _sqlite_patience())
             ):
                 raise SessionLockTimeout(
                     "Another transaction holds the session. If it is the caller's own, "
@@ -93,7 +91,7 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
                 if attempt.sealed or using not in _reached:
                     raise
                 again = True
-            if late:
+            if waited > RETRY_SECONDS:
                 raise
         else:
             _reached.add(using)
@@ -133,6 +131,11 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or (
         connection.connection is not None and not connection.autocommit
     )
+
+
+def _sqlite_patience() -> float:
+    # SQLite does not give out its lock in turn: who waited in vain waits once more.
+    return min(RETRY_SECONDS, 2 * conf.AGENT_SESSIONS_LOCK_TIMEOUT)
 
 
 def _lock_milliseconds() -> int:
