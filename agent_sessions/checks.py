@@ -126,6 +126,8 @@ def _wrong_settings() -> list[tuple[str, str]]:
         wrong.append((f"{PREFIX}ON_USER_DELETE", '"keep" or "delete"'))
     if not _is_positive(conf.AGENT_SESSIONS_LOCK_TIMEOUT, int | float):
         wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive number of seconds"))
+    if not isinstance(conf.AGENT_SESSIONS_PORTABLE, bool):
+        wrong.append((f"{PREFIX}PORTABLE", "True or False"))
     if not _is_positive(conf.AGENT_SESSIONS_THREADS, int):
         wrong.append((f"{PREFIX}THREADS", "a positive integer"))
     if not _is_positive(conf.AGENT_SESSIONS_METADATA_MAX_BYTES, int):

@@ -24,6 +24,11 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_ON_USER_DELETE", "keep")
 
     @property
+    def AGENT_SESSIONS_PORTABLE(self) -> bool:
+        """Whether to use plain ORM where there are statements for the database."""
+        return getattr(settings, "AGENT_SESSIONS_PORTABLE", False)
+
+    @property
     def AGENT_SESSIONS_THREADS(self) -> int:
         """Threads, hence connections, that serve event loops outside a request."""
         return getattr(settings, "AGENT_SESSIONS_THREADS", 8)

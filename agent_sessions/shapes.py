@@ -8,7 +8,7 @@ item that it does not know: a missing or odd field simply answers "".
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from typing import Any, TypeAlias
 
 Item: TypeAlias = dict[str, Any]
@@ -16,6 +16,9 @@ Item: TypeAlias = dict[str, Any]
 TYPE_MAX_LENGTH = 64
 ROLE_MAX_LENGTH = 32
 PREVIEW_MAX_LENGTH = 200
+
+# PostgreSQL refuses NUL, and no database stores half a surrogate pair.
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def item_type(item: Item) -> str:
@@ -54,7 +57,7 @@ def preview_text(item: Item) -> str:
     """Return the start of the item's words on one line that any database can store."""
     # Far more than is kept, so that cleaning a megabyte costs nothing.
     start = item_text(item)[: PREVIEW_MAX_LENGTH * 4]
-    line = " ".join("".join(map(_storable, start)).split())
+    line = " ".join(_UNSTORABLE.sub(" ", start).split())
     if len(line) <= PREVIEW_MAX_LENGTH:
         return line
     return line[: PREVIEW_MAX_LENGTH - 1].rstrip() + "…"
@@ -66,8 +69,3 @@ def _plain_word(value: object, max_length: int) -> str:
     if isinstance(value, str) and len(value) <= max_length and value.isprintable():
         return str(value)
     return ""
-
-
-def _storable(character: str) -> str:
-    # PostgreSQL refuses NUL, no database stores half a surrogate pair.
-    return " " if unicodedata.category(character) in {"Cc", "Cs"} else character

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 VENDOR = os.environ.get("TEST_DATABASE", "sqlite")
 SUFFIX = os.environ.get("TEST_NAME", "")
 
 
-def _database(name: str) -> dict:
+def _database(name: str) -> dict[str, Any]:
     name += SUFFIX
     match VENDOR:
         case "sqlite":
@@ -35,7 +36,7 @@ def _database(name: str) -> dict:
                 "USER": os.environ.get("PGUSER", "postgres"),
                 "PASSWORD": os.environ.get("PGPASSWORD", ""),
                 "OPTIONS": {
-                    "server_side_binding": bool(os.environ.get("SERVER_SIDE_BINDING"))
+                    "server_side_binding": bool(os.environ.get("TEST_SERVER_SIDE_BINDING"))
                 },
             }
         case "mariadb":
@@ -75,3 +76,5 @@ ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "for tests only"
 USE_TZ = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# The store's other path, and psycopg's other way to bind, take the same tests.
+AGENT_SESSIONS_PORTABLE = bool(os.environ.get("TEST_PORTABLE"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from django.conf import settings
 from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -33,6 +34,9 @@ class SettingsTests(SimpleTestCase):
         assert conf.AGENT_SESSIONS_METADATA_MAX_BYTES == 16_384
         assert conf.AGENT_SESSIONS_ON_USER_DELETE == "keep"
         assert conf.AGENT_SESSIONS_THREADS == 8
+        with override_settings():
+            del settings.AGENT_SESSIONS_PORTABLE
+            assert conf.AGENT_SESSIONS_PORTABLE is False
 
     def test_settings_are_read_when_they_are_used(self):
         with override_settings(AGENT_SESSIONS_THREADS=3):
@@ -51,6 +55,7 @@ class SettingsTests(SimpleTestCase):
             "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True],
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
+            "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
             "AGENT_SESSIONS_THREADS": [0, -8, 1.5, "8", None, True],
         }
         names = {name for name in dir(Settings) if name.startswith("AGENT_SESSIONS_")}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -62,31 +62,30 @@ def batch_preview(batch: list[NewItem]) -> str:
     return next((item.preview for item in batch if item.preview), "")
 
 
-def split_batch(batch: list[NewItem], *, using: str) -> Iterator[list[NewItem]]:
+def split_batch(batch: list[NewItem], *, using: str) -> list[list[NewItem]]:
     """
-    Cut the batch into parts that the database takes in one statement each.
+    Return the batch in parts that the database takes in one statement each.
 
-    Raise ItemTooLarge, before any part is given, if one item alone is too much.
+    Raise ItemTooLarge if one item alone is too much.
     """
     sizes = [_statement_bytes(item.data) for item in batch]
     if sum(sizes) <= _SAFE_BYTES:
-        yield batch
-        return
+        return [batch]
     limit = _max_statement_bytes(connections[using])
     if max(sizes) > limit:
         raise ItemTooLarge(
             f"items[{sizes.index(max(sizes))}] takes {max(sizes)} bytes in a "
             f"statement; the database accepts {limit}."
         )
-    part: list[NewItem] = []
+    parts: list[list[NewItem]] = [[]]
     filled = 0
     for item, size in zip(batch, sizes, strict=True):
         if filled + size > limit:
-            yield part
-            part, filled = [], 0
-        part.append(item)
+            parts.append([])
+            filled = 0
+        parts[-1].append(item)
         filled += size
-    yield part
+    return parts
 
 
 def _statement_bytes(text: str) -> int:

@@ -40,11 +40,11 @@ def read_tail(session: Session, limit: int) -> Tail | None:
     rows = fetch_rows(handle, limit + 1)
     complete = len(rows) <= limit
     rows = rows[-limit:]
-    items = decode_items([row.data for row in rows])
+    items = decode_items([data for _, data in rows])
     valid = [item for item in items if item is not None]
     if len(valid) < len(items):
         return None
-    return Tail(valid, [row.position for row in rows], complete)
+    return Tail(valid, [position for position, _ in rows], complete)
 
 
 def replace_tail(

@@ -23,7 +23,8 @@ class SessionHandle:
     Which session a call means, and as whom.
 
     A handle that has seen its row is pinned to it by ``pk``: should the row be deleted,
-    its calls raise SessionGone instead of starting over with half a history. ``turn``
+    its calls raise SessionGone instead of starting over with half a history. ``absent``
+    says that there was no row when it last looked. ``turn``
     is the turn that this handle's own input opened last.
     """
 
@@ -33,6 +34,7 @@ class SessionHandle:
     orphaned: bool = False
     pk: UUID | None = None
     turn: int | None = None
+    absent: bool = False
     _uncommitted: UUID | None = None
 
     def rows(self) -> AgentSessionQuerySet:
@@ -65,17 +67,22 @@ class SessionHandle:
     def _commit_pin(self) -> None:
         self.pk, self._uncommitted = self._uncommitted, None
 
+    def exists(self) -> bool:
+        """Tell whether there is such a session, open or not."""
+        sessions = AgentSession.objects.using(self.using)
+        return sessions.filter(session_id=self.session_id).exists()
+
     def refuse(self) -> None:
         """
         Raise the reason why rows() was empty; return if there is no such session yet.
 
         Raise SessionGone, SessionOwnershipError, or InvalidUser if the user is gone.
         """
-        sessions = AgentSession.objects.using(self.using)
         if self.pk is not None:
-            if not sessions.filter(pk=self.pk).exists():
+            rows = AgentSession.objects.using(self.using).filter(pk=self.pk)
+            if not rows.exists():
                 raise SessionGone("The session was deleted.")
-        elif not sessions.filter(session_id=self.session_id).exists():
+        elif not self.exists():
             return
         raise SessionOwnershipError("The session is not open to this user.")
 

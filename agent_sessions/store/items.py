@@ -14,7 +14,8 @@ from agent_sessions.store.batches import encode_batch
 from agent_sessions.store.handles import Session, SessionHandle, session_handle
 from agent_sessions.store.owners import User
 from agent_sessions.store.statements import portable
-from agent_sessions.store.statements.portable import Appended
+from agent_sessions.store.statements.dispatch import statements
+from agent_sessions.store.statements.results import Appended, Row
 from agent_sessions.store.transactions import Attempt, perform
 
 logger = logging.getLogger("agent_sessions")
@@ -45,7 +46,7 @@ def append_items(
 
     def work(attempt: Attempt) -> Appended | None:
         try:
-            return portable.append(handle, batch, attempt)
+            return statements(handle.using).append(handle, batch, attempt)
         except IntegrityError:
             # On a second try: the first one's commit has arrived meanwhile.
             if attempt.again and (done := portable.find_batch(handle, batch)):
@@ -56,7 +57,8 @@ def append_items(
     while (appended := perform(handle.using, work)) is None:
         handle.refuse()
         handle.refuse_missing_user()
-        # Neither: the session was deleted between two statements of this call.
+        # Neither: the session came or went between two statements of this call.
+        handle.absent = False
     if appended.created:
         handle.pin_after_commit(appended.session)
         announce(session_created, handle, appended.session)
@@ -95,7 +97,7 @@ def read_items(
     window = limit if limit is None else min(limit, _MAX_LIMIT)
     while True:
         rows = fetch_rows(handle, window)
-        items = decode_items([row.data for row in rows])
+        items = decode_items([data for _, data in rows])
         valid = [item for item in items if item is not None]
         if window is None or len(rows) < window or len(valid) == window:
             break
@@ -103,7 +105,7 @@ def read_items(
         window = min(window * 2, _MAX_LIMIT)
     if len(valid) < len(items):
         pairs = zip(rows, items, strict=True)
-        _warn(handle, [row.position for row, item in pairs if item is None], "skipped")
+        _warn(handle, [row[0] for row, item in pairs if item is None], "skipped")
     return valid if limit is None else valid[-limit:] if limit else []
 
 
@@ -119,14 +121,14 @@ def pop_item(
     because nobody can tell then whether the item is still there.
     """
     handle = session_handle(session, user=user, using=using)
-    pk, item, broken = perform(handle.using, partial(portable.pop, handle))
-    if pk is None:
+    popped = perform(handle.using, partial(statements(handle.using).pop, handle))
+    if popped is None:
         handle.refuse()
         return None
-    handle.pin(pk)
-    if broken:
-        _warn(handle, broken, "removed")
-    return item
+    handle.pin(popped.session)
+    if popped.broken:
+        _warn(handle, popped.broken, "removed")
+    return popped.item
 
 
 def clear_session(
@@ -139,7 +141,7 @@ def clear_session(
     it was deleted. A session that never was is left so.
     """
     handle = session_handle(session, user=user, using=using)
-    pk = perform(handle.using, partial(portable.clear, handle))
+    pk = perform(handle.using, partial(statements(handle.using).clear, handle))
     if pk is None:
         handle.refuse()
         return
@@ -147,17 +149,16 @@ def clear_session(
     announce(session_cleared, handle, pk)
 
 
-def fetch_rows(handle: SessionHandle, limit: int | None) -> list[portable.StoredItem]:
+def fetch_rows(handle: SessionHandle, limit: int | None) -> list[Row]:
     """Return the newest ``limit`` live rows, oldest first, and pin the handle."""
-    pk, rows = perform(handle.using, lambda _: portable.read(handle, limit))
-    if pk is None:
-        open_rows = handle.rows().values_list("pk", flat=True)
-        pk = perform(handle.using, lambda _: open_rows.first())
-    if pk is None:
+    read = statements(handle.using).read
+    found = perform(handle.using, lambda _: read(handle, limit))
+    if found.session is not None:
+        handle.pin(found.session)
+    elif found.exists or handle.pk is not None:
         handle.refuse()
-    else:
-        handle.pin(pk)
-    return rows
+    handle.absent = found.session is None
+    return found.rows
 
 
 def _warn(handle: SessionHandle, positions: list[int], verb: str) -> None:

@@ -29,6 +29,9 @@ RETRY_SECONDS = 10.0
 # PostgreSQL's SQLSTATE; MySQL's and MariaDB's error number.
 _CONFLICTS = {"40001", "40P01", 1213, 1020}
 _LOCK_TIMEOUTS = {"55P03", 1205}
+# PostgreSQL ended an idle connection: by an administrator, by idle_session_timeout. The
+# statement that learns of it was not begun, or was rolled back.
+_NOT_BEGUN = {"57P01", "57P05"}
 # SQLITE_BUSY and SQLITE_LOCKED, the low byte of an extended code.
 _SQLITE_LOCKED = {5, 6}
 
@@ -59,7 +62,7 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
     again and nothing is closed. Raise SessionLockTimeout when a lock was not to be had.
     """
     connection = connections[using]
-    nested = _in_transaction(connection)
+    nested = in_transaction(connection)
     start = time.monotonic()
     again = False
     for delay in _delays():
@@ -88,7 +91,8 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
                 if not _is_lost(connection, opened):
                     raise
                 connection.close()
-                if attempt.sealed or using not in _reached:
+                sealed = attempt.sealed and code not in _NOT_BEGUN
+                if sealed or using not in _reached:
                     raise
                 again = True
             if waited > RETRY_SECONDS:
@@ -109,7 +113,7 @@ def write_transaction(using: str) -> Iterator[None]:
     In the caller's transaction the waits are the caller's business.
     """
     connection = connections[using]
-    bounded = not _in_transaction(connection)
+    bounded = not in_transaction(connection)
     with ExitStack() as stack:
         if bounded and connection.vendor == "sqlite":
             stack.enter_context(_bounded_sqlite_wait(connection))
@@ -118,7 +122,7 @@ def write_transaction(using: str) -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT set_config('lock_timeout', %s, true)",
-                    [f"{_lock_milliseconds()}ms"],
+                    [f"{lock_milliseconds()}ms"],
                 )
         elif bounded and getattr(connection, "mysql_is_mariadb", False):
             stack.enter_context(connection.execute_wrapper(_bound_mariadb_wait))
@@ -126,7 +130,8 @@ def write_transaction(using: str) -> Iterator[None]:
         yield
 
 
-def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the caller has a transaction open."""
     # A caller may also have turned autocommit off and commit by itself.
     return connection.in_atomic_block or (
         connection.connection is not None and not connection.autocommit
@@ -138,7 +143,8 @@ def _sqlite_patience() -> float:
     return min(RETRY_SECONDS, 2 * conf.AGENT_SESSIONS_LOCK_TIMEOUT)
 
 
-def _lock_milliseconds() -> int:
+def lock_milliseconds() -> int:
+    """Return AGENT_SESSIONS_LOCK_TIMEOUT in whole milliseconds, at least one."""
     # PostgreSQL takes 0 for no limit at all.
     return max(1, round(conf.AGENT_SESSIONS_LOCK_TIMEOUT * 1000))
 
@@ -149,7 +155,7 @@ def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
     # Not through a cursor of Django's: no statement for logs and query counts.
     opened = connection.connection
     (before,) = opened.execute("PRAGMA busy_timeout").fetchone()
-    opened.execute(f"PRAGMA busy_timeout = {_lock_milliseconds()}")
+    opened.execute(f"PRAGMA busy_timeout = {lock_milliseconds()}")
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ failing later with "database is locked".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -25,29 +24,13 @@ from django.utils import timezone
 
 from agent_sessions.encoding import decode_item
 from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
-from agent_sessions.shapes import Item, starts_turn
+from agent_sessions.shapes import starts_turn
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt, write_transaction
 
 RAW = ExpressionWrapper(F("data"), output_field=TextField())
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Where a batch went: its session, first position, count and last turn."""
-
-    session: UUID
-    first_position: int
-    count: int
-    turn: int
-    created: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    position: int
-    data: str
 
 
 def append(
@@ -56,7 +39,7 @@ def append(
     """Store the batch behind the session's last item; None if it is not open."""
     if attempt.again and (done := find_batch(handle, batch)):
         return done
-    parts = list(split_batch(batch, using=handle.using))
+    parts = split_batch(batch, using=handle.using)
     with write_transaction(handle.using):
         created = None
         if not _reserve(handle, batch):
@@ -110,15 +93,8 @@ def find_batch(handle: SessionHandle, batch: list[NewItem]) -> Appended | None:
     return Appended(first.session_id, first.position, len(batch), last.turn)
 
 
-def read(
-    handle: SessionHandle, limit: int | None
-) -> tuple[UUID | None, list[StoredItem]]:
-    """
-    Return the session's key and its newest ``limit`` live rows, oldest first.
-
-    The key is None if there is no row; then the session may be empty, unknown or
-    somebody else's.
-    """
+def read(handle: SessionHandle, limit: int | None) -> Found:
+    """Return the session and its newest ``limit`` live rows, oldest first."""
     rows = (
         _items(handle)
         .filter(replaced_at=None)
@@ -126,24 +102,24 @@ def read(
         .values_list("session_id", "position", RAW)
     )
     newest = list(rows if limit is None else rows[:limit])
-    newest.reverse()
-    pk = newest[0][0] if newest else None
-    return pk, [StoredItem(position, data) for _, position, data in newest]
+    session = handle.rows().values_list("pk", flat=True)
+    pk = newest[0][0] if newest else session.first()
+    exists = pk is not None or handle.exists()
+    return Found(
+        pk, [(position, data) for _, position, data in reversed(newest)], exists
+    )
 
 
-def pop(
-    handle: SessionHandle, attempt: Attempt
-) -> tuple[UUID | None, Item | None, list[int]]:
+def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
     """
     Remove the newest live item that decodes, with the broken ones behind it.
 
-    Return the session's key (None if it is not open), the item, and the positions of
-    what was broken.
+    None if the session is not open.
     """
     with write_transaction(handle.using):
         pk = handle.lock()
         if pk is None:
-            return None, None, []
+            return None
         items = SessionItem.objects.using(handle.using).filter(session=pk)
         broken: list[int] = []
         popped = None
@@ -165,7 +141,7 @@ def pop(
             turns = int(popped is not None and starts_turn(popped))
             _count_removed(handle, removed, turns)
         attempt.sealed = True
-    return pk, popped, broken
+    return Popped(pk, popped, broken)
 
 
 def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:

@@ -1,0 +1,253 @@
+"""
+The hot verbs on PostgreSQL: one statement, hence one round trip, each.
+
+A statement of its own is a transaction of its own; the wait for locks is bounded within
+it. Under READ COMMITTED all parts of a statement see the rows as they were when it
+began, even if it then waited for a lock: what that means for each verb stands beside
+it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from agent_sessions.encoding import decode_item
+from agent_sessions.identifiers import uuid7
+from agent_sessions.store.batches import NewItem, batch_preview, split_batch
+from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.phrases import (
+    ITEM,
+    ITEM_COLUMNS,
+    SESSION,
+    SESSION_COLUMNS,
+    adapt_user,
+    count_turns,
+    counters,
+    new_session_values,
+    owner_rule,
+    row_rule,
+    row_values,
+)
+from agent_sessions.store.statements.reading import read as read
+from agent_sessions.store.statements.results import Appended, Popped
+from agent_sessions.store.transactions import (
+    Attempt,
+    in_transaction,
+    lock_milliseconds,
+)
+
+# Four parameters an item; PostgreSQL takes 65 535 in a statement.
+_MAX_ITEMS = 10_000
+
+
+def append(
+    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+) -> Appended | None:
+    """Store the batch behind the session's last item; None if it is not open."""
+    if attempt.again and (done := portable.find_batch(handle, batch)):
+        return done
+    if len(batch) > _MAX_ITEMS or len(split_batch(batch, using=handle.using)) > 1:
+        return portable.append(handle, batch, attempt)
+    connection = connections[handle.using]
+    row = None
+    pk = None
+    if handle.pk is not None or not handle.absent:
+        row = _append(handle, batch, connection, None)
+    if row is None and handle.pk is None:
+        if in_transaction(connection):
+            # A deferred key would fail only at the end of the caller's transaction.
+            handle.refuse_missing_user()
+        pk = uuid7()
+        row = _append(handle, batch, connection, pk)
+    if row is None:
+        return None
+    session, first_position, turn = row
+    opened = count_turns(batch)
+    last_turn = turn + opened[-1] if opened[-1] else open_turn(handle, turn)
+    return Appended(
+        session, first_position, len(batch), last_turn, created=session == pk
+    )
+
+
+def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
+    """Remove the newest live item that decodes; None if the session is not open."""
+    connection = connections[handle.using]
+    broken: list[int] = []
+    while True:
+        attempt.sealed = not in_transaction(connection)
+        now = timezone.now()
+        row = _fetch(
+            connection,
+            _pop_sql(row_rule(handle), not in_transaction(connection)),
+            [*_wait(connection), *row_values(handle, connection), now],
+        )
+        attempt.sealed = False
+        if row is None or row[1] is None:
+            # Empty, or another pop was faster: only the lock can tell.
+            popped = portable.pop(handle, attempt)
+            if popped is not None and broken:
+                return Popped(popped.session, popped.item, [*broken, *popped.broken])
+            return popped
+        session, position, data = row
+        item = decode_item(data)
+        if item is not None:
+            return Popped(session, item, broken)
+        broken.append(position)
+
+
+def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
+    """Remove all items, replaced ones too; None if the session is not open."""
+    connection = connections[handle.using]
+    row = _fetch(
+        connection,
+        _clear_sql(row_rule(handle), not in_transaction(connection)),
+        [*_wait(connection), *row_values(handle, connection), timezone.now()],
+    )
+    return None if row is None else row[0]
+
+
+def open_turn(handle: SessionHandle, turn: int) -> int:
+    """Return the turn of items that no user message of their batch precedes."""
+    return turn if handle.turn is None else handle.turn
+
+
+def _append(
+    handle: SessionHandle,
+    batch: list[NewItem],
+    connection: BaseDatabaseWrapper,
+    pk: UUID | None,
+) -> tuple[UUID, int, int] | None:
+    opened = count_turns(batch)
+    preview = batch_preview(batch)
+    now = timezone.now()
+    values = _wait(connection)
+    changed = [preview, now] if preview else [now]
+    if pk is None:
+        rule = row_rule(handle)
+        values += [*changed, *row_values(handle, connection)]
+    else:
+        rule = ""
+        values += new_session_values(
+            handle,
+            connection,
+            pk=pk,
+            batch=batch,
+            turns=opened[-1],
+            preview=preview,
+            now=now,
+        )
+        values += changed
+        if handle.user_id is not None:
+            values.append(adapt_user(handle.user_id, connection))
+    values += [handle.turn, now]
+    for item in batch:
+        values += [item.id, item.type, item.role, item.data]
+    sql = _append_sql(
+        opened,
+        bool(preview),
+        rule,
+        owner_rule(handle).replace("user_id", "s.user_id").replace("owned", "s.owned"),
+        not in_transaction(connection),
+    )
+    row: tuple[UUID, int, int] | None = _fetch(connection, sql, values)
+    return row
+
+
+def _wait(connection: BaseDatabaseWrapper) -> list[Any]:
+    # In the caller's transaction the waits are the caller's business.
+    if in_transaction(connection):
+        return []
+    return [f"{lock_milliseconds()}ms"]
+
+
+def _fetch(connection: BaseDatabaseWrapper, sql: str, values: list[Any]) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        row: Any = cursor.fetchone()
+        return row
+
+
+def _bounded(bounded: bool) -> str:
+    # Materialized and joined in, so that it is set before a lock is waited for.
+    if not bounded:
+        return "wait AS (SELECT true)"
+    return "wait AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true))"
+
+
+@lru_cache(maxsize=512)
+def _append_sql(
+    opened: tuple[int, ...], preview: bool, rule: str, owner: str, bounded: bool
+) -> str:
+    # The session's row first: its lock gives out positions, and the items follow from
+    # what it returns, whatever happened while the statement waited for it.
+    changes = counters(len(opened), opened[-1], preview, "s.")
+    if rule:
+        row = f"UPDATE {SESSION} AS s SET {changes} FROM wait WHERE {rule}"
+    else:
+        row = (
+            f"INSERT INTO {SESSION} AS s ({SESSION_COLUMNS})"
+            " SELECT %s::uuid, %s, %s, %s::timestamptz, %s, %s, %s::jsonb, %s::int,"
+            " %s::int, %s::int, %s::int, %s::int, %s::timestamptz, %s::timestamptz"
+            " FROM wait ON CONFLICT (session_id) DO UPDATE"
+            f" SET {changes} WHERE {owner}"
+        )
+    items = ", ".join(
+        f"({offset}, {turns}, %s::uuid, %s::text, %s::text, %s::text)"
+        for offset, turns in enumerate(opened)
+    )
+    return (
+        f"WITH {_bounded(bounded)}, session AS ({row} RETURNING s.id,"
+        f" s.next_position - {len(opened)} AS position,"
+        f" s.next_turn - {opened[-1] + 1} AS turn),"
+        f" stored AS (INSERT INTO {ITEM} ({ITEM_COLUMNS})"
+        " SELECT i.id, s.id, s.position + i.nr, CASE i.turns WHEN 0"
+        " THEN COALESCE(%s::int, s.turn) ELSE s.turn + i.turns END,"
+        " i.type, i.role, i.data, %s::timestamptz"
+        f" FROM session AS s, (VALUES {items}) AS i (nr, turns, id, type, role, data))"
+        " SELECT id, position, turn FROM session"
+    )
+
+
+@lru_cache(maxsize=64)
+def _pop_sql(rule: str, bounded: bool) -> str:
+    # The lock first, as every writer does it. An item that was appended while this
+    # waited is not seen: then this pop came before that append.
+    return (
+        f"WITH {_bounded(bounded)}, session AS MATERIALIZED ("
+        f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
+        f" popped AS (DELETE FROM {ITEM} WHERE id = (SELECT id FROM {ITEM}"
+        " WHERE session_id = (SELECT id FROM session) AND replaced_at IS NULL"
+        " ORDER BY position DESC LIMIT 1) RETURNING session_id, position, role, data),"
+        f" counted AS (UPDATE {SESSION} AS s SET"
+        " item_count = GREATEST(s.item_count - 1, 0), turn_count = s.turn_count -"
+        " (popped.role = 'user' AND s.turn_count > 0)::int, preview = CASE WHEN"
+        " popped.role = 'user' AND s.turn_count <= 1 THEN '' ELSE s.preview END,"
+        " updated_at = %s FROM popped WHERE s.id = popped.session_id)"
+        " SELECT session.id, popped.position, popped.data"
+        " FROM session LEFT JOIN popped ON true"
+    )
+
+
+@lru_cache(maxsize=64)
+def _clear_sql(rule: str, bounded: bool) -> str:
+    # Items that were appended while this waited are not seen and stay: then this clear
+    # came before that append. So the counters lose what was deleted, not everything.
+    return (
+        f"WITH {_bounded(bounded)}, session AS MATERIALIZED ("
+        f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
+        f" gone AS (DELETE FROM {ITEM} WHERE session_id = (SELECT id FROM session)"
+        " RETURNING role, replaced_at),"
+        " total AS (SELECT count(*) AS items, count(*) FILTER (WHERE role = 'user') AS"
+        " turns FROM gone WHERE replaced_at IS NULL)"
+        f" UPDATE {SESSION} AS s SET"
+        " item_count = GREATEST(s.item_count - total.items, 0),"
+        " turn_count = GREATEST(s.turn_count - total.turns, 0), preview = '',"
+        " updated_at = %s FROM session, total WHERE s.id = session.id RETURNING s.id"
+    )

@@ -1,0 +1,64 @@
+"""One statement that reads the items and tells unknown sessions from closed ones."""
+
+from __future__ import annotations
+
+from functools import cache
+from uuid import UUID
+
+from django.db import connections
+
+from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements.phrases import (
+    ITEM,
+    SESSION,
+    owner_rule,
+    owner_values,
+    row_rule,
+    row_values,
+)
+from agent_sessions.store.statements.results import Found, Row
+
+# No position is negative: the row that tells of the session itself.
+_HEADER = -1
+
+
+def read(handle: SessionHandle, limit: int | None) -> Found:
+    """Return the session and its newest ``limit`` live rows."""
+    connection = connections[handle.using]
+    sql = _sql(
+        connection.vendor, owner_rule(handle), row_rule(handle), limit is not None
+    )
+    values = [
+        *owner_values(handle, connection),
+        handle.session_id,
+        *row_values(handle, connection),
+    ]
+    if limit is not None:
+        values.append(limit)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows: list[Row] = cursor.fetchall()
+    if not rows:
+        return Found(None, [], exists=False)
+    # In order already, or in reverse: this takes one pass.
+    rows = sorted(rows)
+    _, session = rows.pop(0)
+    pk = UUID(session) if session else None
+    if pk is None or (handle.pk is not None and pk != handle.pk):
+        return Found(None, [], exists=True)
+    return Found(pk, rows, exists=True)
+
+
+@cache
+def _sql(vendor: str, owner: str, row: str, limited: bool) -> str:
+    key = {"postgresql": "id::text", "mysql": "CAST(id AS CHAR)"}.get(vendor, "id")
+    order = "DESC LIMIT %s" if limited else ""
+    # The session is a scalar sub-select: with a JOIN PostgreSQL sorts all the history.
+    return (
+        f"SELECT {_HEADER} AS position,"
+        f" CASE WHEN {owner} THEN {key} ELSE '' END AS data"
+        f" FROM {SESSION} WHERE session_id = %s UNION ALL"
+        f" SELECT position, data FROM (SELECT position, data FROM {ITEM}"
+        f" WHERE session_id = (SELECT id FROM {SESSION} WHERE {row})"
+        f" AND replaced_at IS NULL ORDER BY position {order}) AS items"
+    )

@@ -1,0 +1,100 @@
+"""The hot verbs on SQLite 3.35 and later: an append is two statements."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from agent_sessions.identifiers import uuid7
+from agent_sessions.store.batches import NewItem, batch_preview
+from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements import two_statements
+from agent_sessions.store.statements.phrases import (
+    SESSION,
+    SESSION_COLUMNS,
+    adapt_time,
+    adapt_user,
+    count_turns,
+    counters,
+    new_session_values,
+    owner_rule,
+    row_rule,
+    row_values,
+)
+from agent_sessions.store.statements.portable import clear as clear
+from agent_sessions.store.statements.portable import pop as pop
+from agent_sessions.store.statements.reading import read as read
+from agent_sessions.store.statements.results import Appended
+from agent_sessions.store.statements.two_statements import Reserved
+from agent_sessions.store.transactions import Attempt
+
+_RETURNING = "RETURNING id, next_position, next_turn"
+
+
+def append(
+    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+) -> Appended | None:
+    """Store the batch behind the session's last item; None if it is not open."""
+    return two_statements.append(handle, batch, attempt, pk=uuid7(), reserve=_reserve)
+
+
+def _reserve(
+    handle: SessionHandle,
+    batch: list[NewItem],
+    connection: BaseDatabaseWrapper,
+    pk: UUID,
+    now: datetime,
+) -> Reserved | None:
+    turns = count_turns(batch)[-1]
+    preview = batch_preview(batch)
+    changed = [adapt_time(now, connection)]
+    if preview:
+        changed.insert(0, preview)
+    fetch = partial(_fetch, connection)
+    reserved = None
+    if handle.pk is not None or not handle.absent:
+        changes = counters(len(batch), turns, bool(preview))
+        reserved = fetch(
+            f"UPDATE {SESSION} SET {changes} WHERE {row_rule(handle)} {_RETURNING}",
+            [*changed, *row_values(handle, connection)],
+        )
+    if reserved is None and handle.pk is None:
+        if connection.in_atomic_block:
+            # A deferred key would fail only at the end of the caller's transaction.
+            handle.refuse_missing_user()
+        values = new_session_values(
+            handle,
+            connection,
+            pk=pk,
+            batch=batch,
+            turns=turns,
+            preview=preview,
+            now=now,
+        )
+        marks = ", ".join(["%s"] * len(values))
+        changes = counters(len(batch), turns, bool(preview), f"{SESSION}.")
+        owner = owner_rule(handle).replace("user_id", f"{SESSION}.user_id")
+        owned = (
+            [] if handle.user_id is None else [adapt_user(handle.user_id, connection)]
+        )
+        reserved = fetch(
+            f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
+            f" ON CONFLICT (session_id) DO UPDATE SET {changes} WHERE {owner}"
+            f" {_RETURNING}",
+            [*values, *changed, *owned],
+        )
+    return reserved
+
+
+def _fetch(
+    connection: BaseDatabaseWrapper, sql: str, values: list[Any]
+) -> Reserved | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        # All of them: SQLite keeps a statement open, and its lock, until it is through.
+        rows = cursor.fetchall()
+    return (UUID(rows[0][0]), *rows[0][1:]) if rows else None

@@ -1,0 +1,74 @@
+"""An append for databases that change data in one table a statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from agent_sessions.store.batches import NewItem, split_batch
+from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.phrases import count_turns, insert_items
+from agent_sessions.store.statements.results import Appended
+from agent_sessions.store.transactions import Attempt, write_transaction
+
+# The session's key, and its next position and turn after the batch was counted in.
+Reserved: TypeAlias = tuple[UUID, int, int]
+Reserve: TypeAlias = Callable[
+    [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
+]
+
+# Eight parameters an item; SQLite takes 32 766 in a statement.
+_MAX_ITEMS = 4_000
+
+
+def append(
+    handle: SessionHandle,
+    batch: list[NewItem],
+    attempt: Attempt,
+    *,
+    pk: UUID,
+    reserve: Reserve,
+) -> Appended | None:
+    """
+    Reserve positions on the session's row, then insert the items.
+
+    ``reserve`` counts the batch in, makes the row as ``pk`` if there is none, and
+    returns None if the session is not open.
+    """
+    if attempt.again and (done := portable.find_batch(handle, batch)):
+        return done
+    connection = connections[handle.using]
+    parts = split_batch(batch, using=handle.using)
+    now = timezone.now()
+    with write_transaction(handle.using):
+        reserved = reserve(handle, batch, connection, pk, now)
+        if reserved is None:
+            return None
+        session, end, next_turn = reserved
+        first_position = position = end - len(batch)
+        turn = next_turn - 1 - count_turns(batch)[-1]
+        current = turn if handle.turn is None else handle.turn
+        for part in parts:
+            for start in range(0, len(part), _MAX_ITEMS):
+                chunk = part[start : start + _MAX_ITEMS]
+                insert_items(
+                    connection,
+                    chunk,
+                    session=session,
+                    first_position=position,
+                    turn=turn,
+                    open_turn=current,
+                    now=now,
+                )
+                position += len(chunk)
+                if opened := count_turns(chunk)[-1]:
+                    turn += opened
+                    current = turn
+    return Appended(session, first_position, len(batch), current, created=session == pk)
