@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from uuid import UUID
 
 from agent_sessions import store
 from agent_sessions.crossing import cross
@@ -160,6 +161,11 @@ class DjangoSession:
     def user_id(self) -> Any:
         """The primary key of the session's user; None if it has none."""
         return self._resolve().user_id
+
+    @property
+    def pk(self) -> UUID | None:
+        """The key of the row, for URLs and links; None until a call has seen it."""
+        return None if self._handle is None else self._handle.pk
 
     @property
     def session_settings(self) -> SessionSettings | None:

@@ -43,4 +43,3 @@ NASTY_ITEMS: dict[str, dict[str, Any]] = {
         ],
     },
 }
-

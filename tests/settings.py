@@ -36,7 +36,9 @@ def _database(name: str) -> dict[str, Any]:
                 "USER": os.environ.get("PGUSER", "postgres"),
                 "PASSWORD": os.environ.get("PGPASSWORD", ""),
                 "OPTIONS": {
-                    "server_side_binding": bool(os.environ.get("TEST_SERVER_SIDE_BINDING"))
+                    "server_side_binding": bool(
+                        os.environ.get("TEST_SERVER_SIDE_BINDING")
+                    )
                 },
             }
         case "mariadb":

@@ -251,6 +251,11 @@ class VerbTests(TestCase):
         assert (row.item_count, row.preview) == (0, "")
         assert session.user_id == self.alice.pk
         assert session.session_settings == SessionSettings(limit=5)
+        assert session.pk == row.pk
+        unseen = DjangoSession(session.session_id, user=self.alice)
+        assert unseen.pk is None
+        await unseen.get_items()
+        assert unseen.pk == row.pk
         # What opens an anonymous session must not stand in URLs.
         assert str(row.pk) != session.session_id
 
