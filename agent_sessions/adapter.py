@@ -8,7 +8,7 @@ parties: nothing here imports the SDK until somebody who runs it hands something
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -177,6 +177,9 @@ class DjangoSession:
         if isinstance(value, dict):
             from agents.memory import SessionSettings
 
+            known = {field.name for field in fields(SessionSettings)}
+            if unknown := set(value) - known:
+                raise TypeError(f"SessionSettings has no {sorted(unknown)}.")
             value = SessionSettings(**value)
         self._session_settings = value
 

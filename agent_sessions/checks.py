@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ def _wrong_settings() -> list[tuple[str, str]]:
     if conf.AGENT_SESSIONS_ON_USER_DELETE not in ("keep", "delete"):
         wrong.append((f"{PREFIX}ON_USER_DELETE", '"keep" or "delete"'))
     if not _is_positive(conf.AGENT_SESSIONS_LOCK_TIMEOUT, int | float):
-        wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive number of seconds"))
+        wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive, finite number of seconds"))
     if not isinstance(conf.AGENT_SESSIONS_PORTABLE, bool):
         wrong.append((f"{PREFIX}PORTABLE", "True or False"))
     if not _is_positive(conf.AGENT_SESSIONS_THREADS, int):
@@ -136,4 +137,6 @@ def _wrong_settings() -> list[tuple[str, str]]:
 
 
 def _is_positive(value: object, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and value > 0
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    return value > 0 and math.isfinite(value)

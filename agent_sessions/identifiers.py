@@ -37,7 +37,7 @@ def clean_session_id(session_id: str) -> str:
     """
     if not isinstance(session_id, str):
         kind = type(session_id).__name__
-        raise TypeError(f"A session id is a string, not {kind}.")
+        raise TypeError(f"A session is given by its id, a string, not by {kind}.")
     if not session_id:
         raise InvalidSessionId("A session id cannot be empty.")
     if len(session_id) > SESSION_ID_MAX_LENGTH:

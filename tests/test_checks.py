@@ -52,7 +52,7 @@ class SettingsTests(SimpleTestCase):
 
     def test_wrong_values_are_errors(self):
         wrong: dict[str, list[Any]] = {
-            "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True],
+            "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True, float("inf")],
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],

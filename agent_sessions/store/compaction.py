@@ -106,9 +106,9 @@ def _replace_all(handle: SessionHandle, batch: list[NewItem], attempt: Attempt) 
 
 
 def _lock_live(handle: SessionHandle) -> SessionItemQuerySet:
-    pk = handle.lock()
-    if pk is None:
-        handle.refuse()
+    while (pk := handle.lock()) is None:
+        if not handle.is_there():
+            break
     items = SessionItem.objects.using(handle.using)
     return items.filter(session_id=pk).live().select_for_update()
 

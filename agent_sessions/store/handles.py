@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from django.db import connections, router, transaction
@@ -15,6 +16,12 @@ from agent_sessions.exceptions import (
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.models import AgentSession, AgentSessionQuerySet
 from agent_sessions.store.owners import User, owner_id, user_exists
+from agent_sessions.store.transactions import Attempt, perform
+
+T = TypeVar("T")
+
+# A session that comes and goes between two statements this often is a bug of ours.
+_LOOKS = 100
 
 
 @dataclass(slots=True)
@@ -67,24 +74,38 @@ class SessionHandle:
     def _commit_pin(self) -> None:
         self.pk, self._uncommitted = self._uncommitted, None
 
-    def exists(self) -> bool:
-        """Tell whether there is such a session, open or not."""
+    def is_there(self) -> bool:
+        """
+        Tell, after rows() was empty, whether to look again; raise if it is no use.
+
+        True if the session has come meanwhile, False if there is none. Raise
+        SessionOwnershipError if it is not open, SessionGone if it was pinned and is
+        deleted.
+        """
         sessions = AgentSession.objects.using(self.using)
-        return sessions.filter(session_id=self.session_id).exists()
-
-    def refuse(self) -> None:
-        """
-        Raise the reason why rows() was empty; return if there is no such session yet.
-
-        Raise SessionGone, SessionOwnershipError, or InvalidUser if the user is gone.
-        """
-        if self.pk is not None:
-            rows = AgentSession.objects.using(self.using).filter(pk=self.pk)
-            if not rows.exists():
+        if self.pk is None:
+            sessions = sessions.filter(session_id=self.session_id)
+        else:
+            sessions = sessions.filter(pk=self.pk)
+        connection = connections[self.using]
+        if connection.vendor == "mysql" and connection.in_atomic_block:
+            # Not from the snapshot of the caller's transaction: writes do not see it.
+            sessions = sessions.select_for_update()
+        # All in one statement: between two the session could come, or change hands.
+        found = sessions.values_list("session_id", "user_id", "owned_at").first()
+        if found is None:
+            if self.pk is not None:
                 raise SessionGone("The session was deleted.")
-        elif not self.exists():
-            return
-        raise SessionOwnershipError("The session is not open to this user.")
+            return False
+        session_id, user_id, owned_at = found
+        orphaned = user_id is None and owned_at is not None
+        if (session_id, user_id, orphaned) != (
+            self.session_id,
+            self.user_id,
+            self.orphaned,
+        ):
+            raise SessionOwnershipError("The session is not open to this user.")
+        return True
 
     def refuse_missing_user(self) -> None:
         """Raise InvalidUser if the handle's user has no row."""
@@ -107,7 +128,8 @@ def row_handle(row: AgentSession) -> SessionHandle:
     return SessionHandle(
         session_id=row.session_id,
         user_id=row.user_id,
-        using=row._state.db or session_alias(),
+        # Its own database, unless a router writes elsewhere than it reads.
+        using=router.db_for_write(AgentSession, instance=row),
         orphaned=row.is_orphaned,
         pk=row.pk,
     )
@@ -120,14 +142,35 @@ def session_handle(
     Return the handle that a store call works on.
 
     A session id is opened as ``user``. A row, or a handle, already says whose it is and
-    is taken at its word: it is for code that is trusted with it.
+    is taken at its word: it is for code that is trusted with it. Raise
+    SessionOwnershipError if ``user`` is somebody else, TypeError if ``using`` is
+    another database.
     """
-    if isinstance(session, SessionHandle):
-        return session
     if isinstance(session, AgentSession):
-        return row_handle(session)
+        session = row_handle(session)
+    if isinstance(session, SessionHandle):
+        handle = session
+        if user is not None and owner_id(user) != handle.user_id:
+            raise SessionOwnershipError("The session is not open to this user.")
+        if using is not None and using != handle.using:
+            raise TypeError(f"The session is in {handle.using!r}, not in {using!r}.")
+        return handle
     return SessionHandle(
         session_id=clean_session_id(session),
         user_id=owner_id(user),
         using=session_alias(using),
     )
+
+
+def perform_on(handle: SessionHandle, work: Callable[[Attempt], T | None]) -> T | None:
+    """
+    Return what ``work`` returns for the session; None if there is no such session.
+
+    ``work`` gives None where the handle's rows() were empty. Raise SessionGone or
+    SessionOwnershipError, or what perform() raises.
+    """
+    for _ in range(_LOOKS):
+        result = perform(handle.using, work)
+        if result is not None or not handle.is_there():
+            return result
+    raise SessionOwnershipError("The session is not open to this user.")

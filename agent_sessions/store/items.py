@@ -7,16 +7,22 @@ from functools import partial
 from django.db import IntegrityError
 
 from agent_sessions.encoding import decode_items
+from agent_sessions.exceptions import InvalidItem
 from agent_sessions.shapes import Item
 from agent_sessions.signals import items_added, session_cleared, session_created
 from agent_sessions.store.announcements import announce
 from agent_sessions.store.batches import encode_batch
-from agent_sessions.store.handles import Session, SessionHandle, session_handle
+from agent_sessions.store.handles import (
+    Session,
+    SessionHandle,
+    perform_on,
+    session_handle,
+)
 from agent_sessions.store.owners import User
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.dispatch import statements
-from agent_sessions.store.statements.results import Appended, Row
-from agent_sessions.store.transactions import Attempt, perform
+from agent_sessions.store.statements.results import Appended, Found, Row
+from agent_sessions.store.transactions import Attempt
 
 logger = logging.getLogger("agent_sessions")
 
@@ -40,6 +46,8 @@ def append_items(
     deleted, SessionLockTimeout if it stays locked.
     """
     handle = session_handle(session, user=user, using=using)
+    if isinstance(items, dict | str):
+        raise InvalidItem(f"items is a list of items, not {type(items).__name__}.")
     batch = encode_batch(items)
     if not batch:
         return None
@@ -54,11 +62,9 @@ def append_items(
             handle.refuse_missing_user()
             raise
 
-    while (appended := perform(handle.using, work)) is None:
-        handle.refuse()
+    while (appended := perform_on(handle, work)) is None:
+        # It was deleted between two statements, if its user is still there.
         handle.refuse_missing_user()
-        # Neither: the session came or went between two statements of this call.
-        handle.absent = False
     if appended.created:
         handle.pin_after_commit(appended.session)
         announce(session_created, handle, appended.session)
@@ -121,9 +127,9 @@ def pop_item(
     because nobody can tell then whether the item is still there.
     """
     handle = session_handle(session, user=user, using=using)
-    popped = perform(handle.using, partial(statements(handle.using).pop, handle))
+    pop = partial(statements(handle.using).pop, handle)
+    popped = perform_on(handle, pop)
     if popped is None:
-        handle.refuse()
         return None
     handle.pin(popped.session)
     if popped.broken:
@@ -141,9 +147,9 @@ def clear_session(
     it was deleted. A session that never was is left so.
     """
     handle = session_handle(session, user=user, using=using)
-    pk = perform(handle.using, partial(statements(handle.using).clear, handle))
+    clear = partial(statements(handle.using).clear, handle)
+    pk = perform_on(handle, clear)
     if pk is None:
-        handle.refuse()
         return
     handle.pin(pk)
     announce(session_cleared, handle, pk)
@@ -152,12 +158,17 @@ def clear_session(
 def fetch_rows(handle: SessionHandle, limit: int | None) -> list[Row]:
     """Return the newest ``limit`` live rows, oldest first, and pin the handle."""
     read = statements(handle.using).read
-    found = perform(handle.using, lambda _: read(handle, limit))
-    if found.session is not None:
-        handle.pin(found.session)
-    elif found.exists or handle.pk is not None:
-        handle.refuse()
-    handle.absent = found.session is None
+
+    def work(attempt: Attempt) -> Found | None:
+        found = read(handle, limit)
+        unknown = handle.pk is None and not found.exists
+        return found if found.session or unknown else None
+
+    found = perform_on(handle, work)
+    handle.absent = found is None or found.session is None
+    if found is None or found.session is None:
+        return []
+    handle.pin(found.session)
     return found.rows
 
 

@@ -25,8 +25,8 @@ def owner_id(user: User) -> Any:
     # isinstance() sees through SimpleLazyObject, which reports the class it wraps.
     if not isinstance(user, model):
         raise InvalidUser(
-            f"user is of type {type(user).__name__}, not {model.__name__}; "
-            "give a primary key as user_id."
+            f"user is of type {type(user).__name__}, not {model.__name__}. "
+            "DjangoSession takes a primary key as user_id."
         )
     # A UUID key has its default before the row exists: ask the state as well.
     if user.pk is None or user._state.adding:

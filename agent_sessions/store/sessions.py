@@ -3,6 +3,7 @@ from __future__ import annotations
 import unicodedata
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.models import F
@@ -14,6 +15,7 @@ from agent_sessions.exceptions import (
     InvalidUser,
     SessionExists,
     SessionGone,
+    SessionOwnershipError,
 )
 from agent_sessions.identifiers import clean_session_id, new_session_id
 from agent_sessions.metadata import Metadata, clean_metadata
@@ -28,6 +30,7 @@ from agent_sessions.store.announcements import announce
 from agent_sessions.store.handles import (
     Session,
     SessionHandle,
+    perform_on,
     row_handle,
     session_alias,
     session_handle,
@@ -131,13 +134,16 @@ def claim_session(session: Session, user: User, *, using: str | None = None) -> 
     user_id = owner_id(user)
     if user_id is None:
         raise InvalidUser("Only a user can claim a session.")
-    claimed = perform(handle.using, partial(_claim, handle, user_id))
+    if handle.orphaned or handle.user_id not in (None, user_id):
+        raise SessionOwnershipError("The session is not open to this user.")
+    claimed = perform_on(handle, partial(_claim, handle, user_id))
     if claimed is None:
-        handle.refuse()
         raise SessionGone("There is no such session to claim.")
+    pk, changed = claimed
     handle.user_id = user_id
-    handle.pin(claimed)
-    announce(session_claimed, handle, claimed)
+    handle.pin(pk)
+    if changed:
+        announce(session_claimed, handle, pk)
 
 
 def update_session(
@@ -167,12 +173,11 @@ def update_session(
         return
     changes["revision"] = F("revision") + 1
 
-    def work(attempt: Attempt) -> int:
+    def work(attempt: Attempt) -> int | None:
         with write_transaction(handle.using):
-            return handle.rows().update(**changes)
+            return handle.rows().update(**changes) or None
 
-    if not perform(handle.using, work):
-        handle.refuse()
+    if perform_on(handle, work) is None:
         raise SessionGone("There is no such session.")
 
 
@@ -187,21 +192,21 @@ def delete_session(
     """
     handle = session_handle(session, user=user, using=using)
 
-    def work(attempt: Attempt) -> bool:
+    def work(attempt: Attempt) -> bool | None:
         with write_transaction(handle.using):
             # The lock first: an append that waits here finds the row gone, and an
             # append that came first is in time to be deleted.
             pk = handle.lock()
             if pk is None:
-                return attempt.again
+                return attempt.again or None
             SessionItem.objects.using(handle.using).filter(session=pk).delete()
             AgentSession.objects.using(handle.using).filter(pk=pk).delete()
         return True
 
-    deleted = perform(handle.using, work)
-    if not deleted and handle.pk is None:
-        handle.refuse()
-    return deleted
+    try:
+        return perform_on(handle, work) is not None
+    except SessionGone:
+        return False
 
 
 def clean_title(title: str) -> str:
@@ -230,14 +235,19 @@ def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
         raise
 
 
-def _claim(handle: SessionHandle, user_id: Any, attempt: Attempt) -> Any:
+def _claim(
+    handle: SessionHandle, user_id: Any, attempt: Attempt
+) -> tuple[UUID, bool] | None:
     owned = SessionHandle(handle.session_id, user_id, handle.using, pk=handle.pk)
     with write_transaction(handle.using):
+        changed = 0
         if handle.user_id is None:
-            handle.rows().update(user_id=user_id, owned_at=timezone.now())
+            now = timezone.now()
+            changed = handle.rows().update(user_id=user_id, owned_at=now)
         # Read back as the claimant: it finds this claim and an earlier one of theirs.
         mine = owned.rows().select_for_update()
-        return mine.values_list("pk", flat=True).first()
+        pk = mine.values_list("pk", flat=True).first()
+    return None if pk is None else (pk, changed > 0 or attempt.again)
 
 
 def _recent(user: User, *, using: str | None) -> AgentSessionQuerySet:

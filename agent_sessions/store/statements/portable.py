@@ -104,7 +104,7 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
     newest = list(rows if limit is None else rows[:limit])
     session = handle.rows().values_list("pk", flat=True)
     pk = newest[0][0] if newest else session.first()
-    exists = pk is not None or handle.exists()
+    exists = pk is not None or handle.is_there()
     return Found(
         pk, [(position, data) for _, position, data in reversed(newest)], exists
     )
