@@ -45,11 +45,18 @@ class ReadmeTests(TestCase):
         assert names["items"][-1]["content"] == "Where is my order?"
 
         request = RequestFactory().post("/", {"text": "hello"})
+        request.user = user
         request.auser = sync_to_async(lambda: user)
         names["agent"].model = FakeModel([say("Hello Ann")])
         response = async_to_sync(names["chat"])(request)
         assert response.content == b'{"answer": "Hello Ann"}'
-        assert len(store.read_items("support-42", user=user)) == 2
+        assert len(store.read_items(f"{user.pk}:support", user=user)) == 2
+
+        request.session = {"agent_session_id": "a visitor's"}
+        store.append_items("a visitor's", [{"role": "user", "content": "hello"}])
+        for _ in range(2):
+            names["keep_visitors_session"](None, request, user)
+        assert len(store.read_items("a visitor's", user=user)) == 1
 
 
 def test_every_setting_check_error_and_verb_is_named():
