@@ -8,7 +8,9 @@ so without this a worker whose server restarted would fail for ever.
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +40,10 @@ _SQLITE_LOCKED = {5, 6}
 # A database that answered once and refuses now is restarting; one that never answered
 # is misconfigured, and its error should show at once.
 _reached: set[str] = set()
+
+_sqlite_turns: dict[str, threading.Lock] = {}
+# A thread of the parent that holds one has no twin in the child.
+os.register_at_fork(after_in_child=_sqlite_turns.clear)
 
 
 @dataclass(slots=True)
@@ -152,15 +158,26 @@ def lock_milliseconds() -> int:
 @contextmanager
 def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
     connection.ensure_connection()
-    # Not through a cursor of Django's: no statement for logs and query counts.
-    opened = connection.connection
-    (before,) = opened.execute("PRAGMA busy_timeout").fetchone()
-    opened.execute(f"PRAGMA busy_timeout = {lock_milliseconds()}")
+    milliseconds = lock_milliseconds()
+    turn = _sqlite_turns.setdefault(
+        str(connection.settings_dict["NAME"]), threading.Lock()
+    )
+    # SQLite asks again and again for its lock, and who asks last may be first. Among
+    # the threads of a process turns are fair.
+    if not turn.acquire(timeout=milliseconds / 1000):
+        raise SessionLockTimeout("Other threads keep the database locked.")
     try:
-        yield
+        # Not through a cursor of Django's: no statement for logs and query counts.
+        opened = connection.connection
+        (before,) = opened.execute("PRAGMA busy_timeout").fetchone()
+        opened.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        try:
+            yield
+        finally:
+            if connection.connection is opened:
+                opened.execute(f"PRAGMA busy_timeout = {before}")
     finally:
-        if connection.connection is opened:
-            opened.execute(f"PRAGMA busy_timeout = {before}")
+        turn.release()
 
 
 def _bound_mariadb_wait(
