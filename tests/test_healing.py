@@ -69,6 +69,10 @@ class HealingTestCase(TransactionTestCase):
         with connection.wrap_database_errors:
             if NO_SERVER:
                 raise sqlite3.OperationalError("disk I/O error")
+            if connection.vendor == "postgresql":
+                # What the driver says when the line is cut. The server's own word that
+                # it ended the connection comes only to what it has not done.
+                raise connection.Database.OperationalError("connection closed")
             connection.connection.cursor().execute("SELECT 1")
         raise AssertionError("The connection is still there.")
 
@@ -333,24 +337,32 @@ class LostAnswerTests(HealingTestCase):
 
     def lose_answer(self) -> None:
         """Have the next COMMIT of this thread done, and its answer lost."""
-
-        def commit() -> None:
-            del connection._commit
-            connection._commit()
-            self.lose()
-
-        connection.ensure_connection()
-        connection._commit = commit
+        self.at_commit(lambda commit: (commit(), self.lose()))
 
     def lose_commit(self) -> None:
         """Have the next COMMIT of this thread lost."""
+        self.at_commit(lambda commit: self.lose())
+
+    def at_commit(self, action: Callable[[Callable[[], Any]], Any]) -> None:
+        def restore() -> None:
+            del connection._commit
+            connection.execute_wrappers.clear()
 
         def commit() -> None:
-            del connection._commit
-            self.lose()
+            restore()
+            action(connection._commit)
+
+        def execute(execute: Any, sql: str, *arguments: Any) -> Any:
+            # A statement outside a transaction commits by itself.
+            if connection.in_atomic_block or sql.startswith("SELECT"):
+                return execute(sql, *arguments)
+            restore()
+            return action(lambda: execute(sql, *arguments))
 
         connection.ensure_connection()
         connection._commit = commit
+        if connection.vendor == "postgresql":
+            connection.execute_wrappers.append(execute)
 
     def test_an_append_is_done_once(self):
         for lose in self.lose_answer, self.lose_commit:
@@ -460,11 +472,12 @@ class ConflictTests(HealingTestCase):
             failing = [error] * 3
 
             def execute(execute: Any, *arguments: Any, failing: Any = failing) -> Any:
-                result = execute(*arguments)
+                if failing and connection.in_atomic_block:
+                    execute(*arguments)
                 if failing and arguments[0] != "BEGIN":
                     with connection.wrap_database_errors:
                         raise failing.pop()
-                return result
+                return execute(*arguments)
 
             async def main(name: str, execute: Any) -> None:
                 await work_here(
