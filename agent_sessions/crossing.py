@@ -155,7 +155,8 @@ def _whose_thread(job: Job[Any]) -> Literal["caller", "request"] | None:
         context = SyncToAsync.thread_sensitive_context.get(None)
         if context is not None:
             # A task that outlives its request has the context, but no thread.
-            return None if context.token is None else "request"
+            threads = SyncToAsync.context_to_thread_executor
+            return "request" if context in threads else None
         return "caller" if loop in AsyncToSync.loop_thread_executors else None
     except AttributeError:
         return "caller"

@@ -681,6 +681,8 @@ class RequestCancellationTests(CancellationTests, CrossingTestCase):
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         async with ThreadSensitiveContext():
+            # As under Django, which begins a request with sync code.
+            await sync_to_async(connections.close_all)()
             try:
                 yield
             finally:
@@ -694,13 +696,13 @@ class FallbackTests(SimpleTestCase):
         return await thread_of_work() is await sync_to_async(threading.current_thread)()
 
     def test_without_private_names_asgiref_decides(self):
-        without_token = SimpleNamespace(get=lambda default: object())
+        some_context = SimpleNamespace(get=lambda default: object())
         for name, names in [
             ("SyncToAsync", {}),
             ("SyncToAsync", {"threadlocal": None}),
             (
                 "SyncToAsync",
-                {"threadlocal": None, "thread_sensitive_context": without_token},
+                {"threadlocal": None, "thread_sensitive_context": some_context},
             ),
             ("AsyncToSync", {}),
             ("AsyncToSync", {"executors": None}),
@@ -765,10 +767,23 @@ asyncio.new_event_loop().run_until_complete(main())
 
 POOL = """
 import asyncio
+import psycopg
 from django.db import connection, connections
-connections.settings["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 2}
+options = connections.settings["default"]["OPTIONS"]
+options["pool"] = {"min_size": 1, "max_size": 2}
+options["application_name"] = "pooled"
 from agent_sessions import DjangoSession
 from agent_sessions.crossing import close_connections
+
+parameters = connection.get_connection_params() | {"application_name": "observer"}
+observer = psycopg.connect(**parameters, autocommit=True)
+
+def end_connections():
+    ended = observer.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'pooled'"
+    )
+    assert 1 <= ended.rowcount <= 2, ended.rowcount
 
 async def main():
     sessions = [DjangoSession(f"session-{index}") for index in range(50)]
@@ -776,6 +791,7 @@ async def main():
         await asyncio.gather(
             *[it.add_items([{"role": "user", "content": "Hi"}]) for it in sessions]
         )
+        end_connections()
     return [len(await it.get_items()) for it in sessions]
 
 assert asyncio.run(main()) == [3] * 50
