@@ -301,8 +301,8 @@ def _pool(using: str, depth: int) -> ConnectionPool:
         if pool is None:
             # SQLite has one writer at a time, and shares its file by waiting for it.
             sqlite = connections[using].vendor == "sqlite"
-            pool = ConnectionPool(1 if sqlite else conf.AGENT_SESSIONS_THREADS)
-            _pools[using, depth] = pool
+            size = 1 if sqlite else max(1, conf.AGENT_SESSIONS_THREADS)
+            pool = _pools[using, depth] = ConnectionPool(size)
         return pool
 
 

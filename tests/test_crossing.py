@@ -414,6 +414,13 @@ class BareLoopTests(CrossingTestCase):
             asyncio.run(main())
         assert len(own_threads()) == CONNECTIONS
 
+    @override_settings(AGENT_SESSIONS_THREADS=0)
+    def test_there_is_a_thread_even_if_the_settings_say_none(self):
+        async def main() -> threading.Thread:
+            return await asyncio.wait_for(thread_of_work(), 20)
+
+        assert is_own(asyncio.run(main()))
+
     def test_closing_ends_threads_and_connections(self):
         asyncio.run(self.run_many(20))
         close_connections()
