@@ -19,7 +19,7 @@ VENDORS = ("postgresql", "sqlite", "mariadb")
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark")
     parser.add_argument("--output", type=Path, help="also write the report here")
-    parser.add_argument("--rounds", type=int, help="default 21; 3 if quick")
+    parser.add_argument("--rounds", type=int, help="default 15; 3 if quick")
     parser.add_argument(
         "--quick", action="store_true", help="see that all of it works; not for figures"
     )
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--list", action="store_true", help="print workloads and subjects, and stop"
     )
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 21)
+    options.rounds = options.rounds or (3 if options.quick else 15)
     options.database = options.database or list(VENDORS)
     return options
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.benchmark.subjects.subject import Subject
@@ -58,24 +57,16 @@ async def compare(
         for subject in [*subjects[shift:], *subjects[:shift]]:
             with subject.conditions():
                 await workload.warm(subject)
-                with _even_ground():
-                    figures = await workload.measure(subject)
+                # The collector stays on, as in a worker, but nobody pays for the
+                # garbage and the long-lived objects of the others.
+                gc.collect()
+                gc.freeze()
+                figures = await workload.measure(subject)
             await subject.tidy()
             await workload.restore(subject)
             await subject.tidy()
             if number:
                 for row, seconds in figures.items():
                     results[row][subject.key].rounds.append(seconds)
+    gc.unfreeze()
     return results
-
-
-@contextmanager
-def _even_ground() -> Iterator[None]:
-    # The collector stays on, as it does in a worker, but nobody pays for the garbage
-    # and the long-lived objects of the others.
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from tests.benchmark.listing import Listing
 from tests.benchmark.subjects.subject import Subject
-from tests.benchmark.workloads import FirstWrite, Pops, Runs, Tail, Turns, Workload
+from tests.benchmark.workloads import (
+    FirstWrite,
+    Pops,
+    RunCalls,
+    Runs,
+    Tail,
+    Turns,
+    Workload,
+)
 
 
 @dataclass
@@ -59,6 +67,7 @@ def stages(folder: Path, *, rounds: int, quick: bool) -> list[Stage]:
                 Turns("turn, 200 items", length=200, turns=some(16)),
                 Turns("turn, 2000 items", length=2000, turns=some(4)),
                 Runs("Runner.run, one tool call", length=20, turns=some(16)),
+                RunCalls("the calls of such a run", length=20, turns=some(16)),
                 at_once(16, 3),
                 at_once(64, 1),
                 *common(),

@@ -117,6 +117,16 @@ class Runs(Turns):
         await Runner.run(AGENT, "Where is it?", session=session, run_config=RUN_CONFIG)
 
 
+class RunCalls(Turns):
+    """What such a run asks of its session, without the Runner's own work."""
+
+    async def turn(self, session: Session) -> None:
+        await session.get_items()
+        await session.add_items([question(1)])
+        await session.add_items(history(4)[1:3])
+        await session.add_items([answer(1)])
+
+
 class FirstWrite(Workload):
     """A new session: the Runner's read, which finds nothing, and the add."""
 
