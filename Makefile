@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check
+.PHONY: help demo test check bench
 
 # The first of these that runs and is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -16,6 +16,7 @@ help:
 	@echo "make demo PORT=8123  the site on this port; DATABASE_URL=postgres://... too"
 	@echo "make test            the tests, on SQLite"
 	@echo "make check           all that CI runs: three databases, lint, types"
+	@echo "make bench           compare with the SDK's sessions; BENCH=--quick, BENCH=--help"
 
 # Stamps, because pip takes seconds to find that there is nothing to do.
 $(VENV)/.ready:
@@ -64,3 +65,13 @@ check: $(VENV)/.check
 	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
+
+$(VENV)/.bench: $(VENV)/.test pyproject.toml
+	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \
+		echo "make bench needs the Debian packages gcc libmariadb-dev pkg-config"; exit 1; }
+	@echo "Installing database drivers and the peers into $(VENV), once ..."
+	@$(PIP) --group databases --group bench
+	@touch $@
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m tests.benchmark --output benchmark.md $(BENCH)
