@@ -29,13 +29,16 @@ SESSION_COLUMNS = (
 ITEM_COLUMNS = "id, session_id, position, turn, type, role, data, created_at"
 
 
-def owner_rule(handle: SessionHandle) -> str:
-    """Return the owner rule of handle.rows() as SQL; owner_values() are its values."""
+def owner_rule(handle: SessionHandle, source: str = "") -> str:
+    """
+    Return the owner rule of handle.rows() as SQL; owner_values() are its values.
+
+    ``source`` qualifies the columns.
+    """
     if handle.user_id is not None:
-        return "user_id = %s"
-    if handle.orphaned:
-        return "user_id IS NULL AND owned_at IS NOT NULL"
-    return "user_id IS NULL AND owned_at IS NULL"
+        return f"{source}user_id = %s"
+    owned = "IS NOT NULL" if handle.orphaned else "IS NULL"
+    return f"{source}user_id IS NULL AND {source}owned_at {owned}"
 
 
 def owner_values(handle: SessionHandle, connection: BaseDatabaseWrapper) -> list[Any]:

@@ -27,11 +27,11 @@ from agent_sessions.store.statements.phrases import (
     ITEM_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
-    adapt_user,
     count_turns,
     counters,
     new_session_values,
     owner_rule,
+    owner_values,
     row_rule,
     row_values,
 )
@@ -68,12 +68,9 @@ def append(
         row = _append(handle, batch, connection, pk)
     if row is None:
         return None
-    session, first_position, turn = row
-    opened = count_turns(batch)
-    last_turn = turn + opened[-1] if opened[-1] else open_turn(handle, turn)
-    return Appended(
-        session, first_position, len(batch), last_turn, created=session == pk
-    )
+    session, position, turn = row
+    first_position = position - len(batch) + 1
+    return Appended(session, first_position, len(batch), turn, created=session == pk)
 
 
 def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
@@ -113,28 +110,27 @@ def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
     return None if row is None else row[0]
 
 
-def open_turn(handle: SessionHandle, turn: int) -> int:
-    """Return the turn of items that no user message of their batch precedes."""
-    return turn if handle.turn is None else handle.turn
-
-
 def _append(
     handle: SessionHandle,
     batch: list[NewItem],
     connection: BaseDatabaseWrapper,
     pk: UUID | None,
 ) -> tuple[UUID, int, int] | None:
+    """
+    Return the session, and the position and turn of the batch's last item.
+
+    Counts on a row that is there, or makes it as ``pk``. None if it is not open.
+    """
     opened = count_turns(batch)
     preview = batch_preview(batch)
     now = timezone.now()
-    values = _wait(connection)
     changed = [preview, now] if preview else [now]
     if pk is None:
-        rule = row_rule(handle)
-        values += [*changed, *row_values(handle, connection)]
+        rule, owner = row_rule(handle), ""
+        values = [*changed, *_wait(connection), *row_values(handle, connection)]
     else:
-        rule = ""
-        values += new_session_values(
+        rule, owner = "", owner_rule(handle, "s.")
+        new = new_session_values(
             handle,
             connection,
             pk=pk,
@@ -143,21 +139,23 @@ def _append(
             preview=preview,
             now=now,
         )
-        values += changed
-        if handle.user_id is not None:
-            values.append(adapt_user(handle.user_id, connection))
-    values += [handle.turn, now]
-    for item in batch:
-        values += [item.id, item.type, item.role, item.data]
+        owned = owner_values(handle, connection)
+        values = [*new, *_wait(connection), *changed, *owned]
+    turn = [] if opened[0] else [handle.turn]
+    if len(batch) == 1:
+        item = batch[0]
+        values += [item.id, *turn, item.type, item.role, item.data, now]
+    else:
+        values += [*turn, now]
+        for item in batch:
+            values += [item.id, item.type, item.role, item.data]
     sql = _append_sql(
-        opened,
-        bool(preview),
-        rule,
-        owner_rule(handle).replace("user_id", "s.user_id").replace("owned", "s.owned"),
-        not in_transaction(connection),
+        opened, bool(preview), rule, owner, not in_transaction(connection)
     )
-    row: tuple[UUID, int, int] | None = _fetch(connection, sql, values)
-    return row
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows = cursor.fetchall()
+    return max(rows, key=lambda row: row[1]) if rows else None
 
 
 def _wait(connection: BaseDatabaseWrapper) -> list[Any]:
@@ -186,32 +184,39 @@ def _append_sql(
     opened: tuple[int, ...], preview: bool, rule: str, owner: str, bounded: bool
 ) -> str:
     # The session's row first: its lock gives out positions, and the items follow from
-    # what it returns, whatever happened while the statement waited for it.
+    # what it returns, whatever happened while the statement waited for it. As few parts
+    # as will do: the database plans the statement anew each time.
+    wait = "set_config('lock_timeout', %s, true) IS NOT NULL" if bounded else "true"
     changes = counters(len(opened), opened[-1], preview, "s.")
     if rule:
-        row = f"UPDATE {SESSION} AS s SET {changes} FROM wait WHERE {rule}"
+        row = f"UPDATE {SESSION} AS s SET {changes} WHERE {wait} AND {rule}"
     else:
         row = (
             f"INSERT INTO {SESSION} AS s ({SESSION_COLUMNS})"
             " SELECT %s::uuid, %s, %s, %s::timestamptz, %s, %s, %s::jsonb, %s::int,"
             " %s::int, %s::int, %s::int, %s::int, %s::timestamptz, %s::timestamptz"
-            " FROM wait ON CONFLICT (session_id) DO UPDATE"
-            f" SET {changes} WHERE {owner}"
+            f" WHERE {wait} ON CONFLICT (session_id) DO UPDATE SET {changes}"
+            f" WHERE {owner}"
         )
-    items = ", ".join(
-        f"({offset}, {turns}, %s::uuid, %s::text, %s::text, %s::text)"
-        for offset, turns in enumerate(opened)
-    )
+    if len(opened) == 1:
+        source = "s"
+        key, nr, turns, columns = "%s::uuid", "0", f"{opened[0]}", "%s, %s, %s"
+    else:
+        rows = ", ".join(
+            f"(%s::uuid, {offset}, {turns}, %s::text, %s::text, %s::text)"
+            for offset, turns in enumerate(opened)
+        )
+        source = f"s, (VALUES {rows}) AS i (id, nr, turns, type, role, data)"
+        key, nr, turns, columns = "i.id", "i.nr", "i.turns", "i.type, i.role, i.data"
+    turn = f"s.turn + {turns}"
+    if not opened[0]:
+        turn = f"CASE {turns} WHEN 0 THEN COALESCE(%s::int, s.turn) ELSE {turn} END"
     return (
-        f"WITH {_bounded(bounded)}, session AS ({row} RETURNING s.id,"
-        f" s.next_position - {len(opened)} AS position,"
-        f" s.next_turn - {opened[-1] + 1} AS turn),"
-        f" stored AS (INSERT INTO {ITEM} ({ITEM_COLUMNS})"
-        " SELECT i.id, s.id, s.position + i.nr, CASE i.turns WHEN 0"
-        " THEN COALESCE(%s::int, s.turn) ELSE s.turn + i.turns END,"
-        " i.type, i.role, i.data, %s::timestamptz"
-        f" FROM session AS s, (VALUES {items}) AS i (nr, turns, id, type, role, data))"
-        " SELECT id, position, turn FROM session"
+        f"WITH s AS ({row} RETURNING s.id, s.next_position - {len(opened)} AS position,"
+        f" s.next_turn - {opened[-1] + 1} AS turn)"
+        f" INSERT INTO {ITEM} ({ITEM_COLUMNS})"
+        f" SELECT {key}, s.id, s.position + {nr}, {turn}, {columns},"
+        f" %s::timestamptz FROM {source} RETURNING session_id, position, turn"
     )
 
 

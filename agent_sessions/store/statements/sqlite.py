@@ -17,11 +17,11 @@ from agent_sessions.store.statements.phrases import (
     SESSION,
     SESSION_COLUMNS,
     adapt_time,
-    adapt_user,
     count_turns,
     counters,
     new_session_values,
     owner_rule,
+    owner_values,
     row_rule,
     row_values,
 )
@@ -77,10 +77,8 @@ def _reserve(
         )
         marks = ", ".join(["%s"] * len(values))
         changes = counters(len(batch), turns, bool(preview), f"{SESSION}.")
-        owner = owner_rule(handle).replace("user_id", f"{SESSION}.user_id")
-        owned = (
-            [] if handle.user_id is None else [adapt_user(handle.user_id, connection)]
-        )
+        owner = owner_rule(handle, f"{SESSION}.")
+        owned = owner_values(handle, connection)
         reserved = fetch(
             f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
             f" ON CONFLICT (session_id) DO UPDATE SET {changes} WHERE {owner}"
