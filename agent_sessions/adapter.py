@@ -7,6 +7,7 @@ parties: nothing here imports the SDK until somebody who runs it hands something
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -60,6 +61,7 @@ class DjangoSession:
         self._user = user
         self._user_id = user_id
         self._handle: SessionHandle | None = None
+        self._resolving = threading.Lock()
 
     @classmethod
     async def create_session(
@@ -155,6 +157,7 @@ class DjangoSession:
             row.session_id, session_settings=session_settings, using=row._state.db
         )
         session._handle = row_handle(row)
+        session._using = session._handle.using
         return session
 
     @property
@@ -281,16 +284,16 @@ class DjangoSession:
         )
 
     def _resolve(self) -> SessionHandle:
-        # Inside the hop, because a lazy request.user asks the database.
-        if self._handle is None:
-            user_id = (
-                clean_user_id(self._user_id)
-                if self._user is None
-                else owner_id(self._user)
-            )
-            self._handle = SessionHandle(self.session_id, user_id, self._using)
-            self._user = None
-        return self._handle
+        # Inside the hop, because a lazy request.user asks the database. Calls that run
+        # beside each other share one handle, with its pin and its turn.
+        with self._resolving:
+            if self._handle is None:
+                if self._user is None:
+                    user_id = clean_user_id(self._user_id)
+                else:
+                    user_id = owner_id(self._user)
+                self._handle = SessionHandle(self.session_id, user_id, self._using)
+            return self._handle
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from agent_sessions.exceptions import InvalidItem
@@ -29,14 +30,12 @@ def encode_item(item: object, *, name: str = "item") -> str:
     """
     Return ``item`` as JSON text that decodes to an equal item, key order included.
 
-    Pydantic models are dumped first. Raise InvalidItem, naming the path, if it is not a
-    JSON object: NaN, datetimes, bytes, sets, integers above 4300 digits, circles, more
-    than 500 levels. ``name`` is what the message calls the item.
+    Pydantic models are dumped first; keys that are numbers become strings, as in JSON.
+    Raise InvalidItem, naming the path, if it is not a JSON object: NaN, datetimes,
+    bytes, sets, integers above 4300 digits, circles, more than 500 levels. ``name`` is
+    what the message calls the item.
     """
-    if not isinstance(item, dict) and hasattr(item, "model_dump"):
-        item = item.model_dump(mode="json", exclude_unset=True)
-    if not isinstance(item, dict):
-        raise InvalidItem(f"{name} is not a JSON object but {type(item).__name__}.")
+    item = plain_item(item, name=name)
     text = _dump(item, name)
     if not text.isascii():
         try:
@@ -45,6 +44,25 @@ def encode_item(item: object, *, name: str = "item") -> str:
             # Half a surrogate pair has no UTF-8; JSON can still escape it.
             return json.dumps(item, allow_nan=False, separators=(",", ":"))
     return text
+
+
+def plain_item(item: object, *, name: str = "item") -> Item:
+    """
+    Return ``item`` as a dict; pydantic models are dumped.
+
+    Raise InvalidItem if that cannot be done.
+    """
+    if not isinstance(item, dict) and hasattr(item, "model_dump"):
+        dumped = None
+        # Pydantic's warnings and errors quote the values.
+        with suppress(Exception):
+            dumped = item.model_dump(mode="json", exclude_unset=True, warnings=False)
+        if dumped is None:
+            raise InvalidItem(f"{name} cannot be dumped as JSON.")
+        item = dumped
+    if not isinstance(item, dict):
+        raise InvalidItem(f"{name} is not a JSON object but {type(item).__name__}.")
+    return item
 
 
 def decode_item(text: str) -> Item | None:
@@ -69,14 +87,17 @@ def decode_items(texts: list[str]) -> list[Item | None]:
 
 
 def _dump(item: Item, name: str) -> str:
+    text: str | None
     try:
         text = json.dumps(
             item, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
     except (TypeError, ValueError, RecursionError):
-        # Whatever json says of the fault, it says it without the path, and a ValueError
-        # may quote the value. The context is dropped: it is somebody's words.
-        raise InvalidItem(f"{name}{_first_fault(item)}.") from None
+        text = None
+    if text is None:
+        # Not from within the except block: json's error may quote the value, and would
+        # be kept as the context.
+        raise InvalidItem(f"{name}{_first_fault(item)}.")
     if text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(item):
         raise InvalidItem(f"{name} is nested more than {MAX_DEPTH} levels deep.")
     return text
@@ -127,4 +148,11 @@ def _too_deep(item: Item) -> bool:
 
 
 def _spell(path: tuple[object, ...]) -> str:
-    return "".join(f"[{step!r}]" for step in path)
+    return "".join(f"[{_spell_step(step)}]" for step in path)
+
+
+def _spell_step(step: object) -> str:
+    # Field names and indexes; a key may also be somebody's words.
+    if isinstance(step, str) and not (step.isidentifier() and len(step) <= 40):
+        return "..."
+    return repr(step)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from agent_sessions.conf import conf
@@ -25,13 +26,15 @@ def clean_metadata(metadata: object) -> Metadata:
             f"Metadata is a JSON object, not {type(metadata).__name__}."
         )
     _refuse_foreign(metadata, depth=1)
-    try:
+    size = None
+    with suppress(TypeError, ValueError):
         size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
-    except (TypeError, ValueError):
+    if size is None:
+        # The error that told so holds the metadata, and is not kept as a context.
         raise InvalidMetadata(
             "Metadata holds a value that is not JSON: NaN, an infinity, a lone "
             "surrogate, or a type that JSON does not know."
-        ) from None
+        )
     limit = conf.AGENT_SESSIONS_METADATA_MAX_BYTES
     if size > limit:
         raise InvalidMetadata(

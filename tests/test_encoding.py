@@ -57,7 +57,7 @@ def test_what_is_not_json_is_refused_by_its_path(value, message):
     assert re.search(pattern, str(caught.value))
     assert "secret" not in str(caught.value)
     # The cause could quote the value.
-    assert caught.value.__context__ is None or caught.value.__suppress_context__
+    assert caught.value.__context__ is None
     assert isinstance(caught.value, TypeError)
     assert isinstance(caught.value, ValueError)
 
@@ -85,6 +85,26 @@ def test_pydantic_items_are_dumped_without_what_was_never_set():
         "role": "user",
         "content": [{"text": "a", "when": "2026-01-02"}],
     }
+
+
+def test_pydantic_items_that_cannot_be_dumped_tell_nothing():
+    class Message(BaseModel):
+        model_config = {"arbitrary_types_allowed": True}
+        role: str
+        content: object
+
+    with pytest.raises(InvalidItem) as caught:
+        encode_item(Message(role="user", content=type("secret", (), {})()))
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+    odd = Message.model_construct(role=["secret"], content="x")
+    assert decode_item(encode_item(odd)) == {"role": ["secret"], "content": "x"}
+
+
+def test_keys_that_may_be_words_are_not_told():
+    with pytest.raises(InvalidItem) as caught:
+        encode_item({"ann@example.com has flu": {"content": b""}})
+    assert "item[...]['content'] cannot" in str(caught.value)
 
 
 def test_texts_that_are_no_object_decode_to_none():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from typing import Any
+from unittest import mock
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import connection
 from django.test import AsyncRequestFactory, TestCase, TransactionTestCase
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from agent_sessions import DjangoSession, store
@@ -20,6 +22,7 @@ from agent_sessions.exceptions import (
     SessionOwnershipError,
 )
 from agent_sessions.models import AgentSession, AgentUser, SessionItem
+from agent_sessions.store.handles import SessionHandle
 
 User = get_user_model()
 
@@ -208,6 +211,24 @@ class OwnershipTests(TestCase):
         orphan = AgentSession.objects.get(session_id="owned").as_sdk_session()
         assert asyncio_run(orphan.get_items) == [user_item("a"), user_item("b")]
 
+    def test_a_row_is_not_opened_as_somebody_else(self):
+        row = store.create_session(self.alice)
+        self.alice.delete()
+        orphan = AgentSession.objects.get()
+        for user in (self.bob, AnonymousUser()):
+            for session in (row, orphan):
+                with self.assertRaises(SessionOwnershipError):
+                    store.append_items(session, [user_item("b")], user=user)
+                with self.assertRaises(SessionOwnershipError):
+                    store.read_items(session, user=user)
+        with self.assertRaises(TypeError):
+            store.read_items(orphan, using="other")
+
+    def test_keys_that_only_resemble_a_users_are_refused(self):
+        for key in (True, 3.9, b"3", float("inf"), 10**30, -1, "x"):
+            with self.assertRaises(InvalidUser):
+                asyncio_run(DjangoSession("s", user_id=key).get_items)
+
     def test_a_trusted_session_errs_when_the_owner_changes(self):
         store.append_items("s", [user_item("a")])
         row = AgentSession.objects.get()
@@ -215,6 +236,25 @@ class OwnershipTests(TestCase):
         store.claim_session("s", self.alice)
         raised = asyncio_run(lambda: attempts(session))
         assert [type(error) for error in raised] == [SessionOwnershipError] * 7
+
+    def test_a_session_that_comes_between_two_looks_is_open(self):
+        # Another request of hers makes it after this one's statement found nothing.
+        for verb in (
+            lambda: store.read_items("s", user=self.alice),
+            lambda: store.pop_item("s", user=self.alice),
+            lambda: store.clear_session("s", user=self.alice),
+        ):
+            AgentSession.objects.all().delete()
+            look = SessionHandle.is_there
+
+            def come_first(handle, look=look):
+                AgentSession.objects.get_or_create(
+                    session_id="s", user=self.alice, owned_at=timezone.now()
+                )
+                return look(handle)
+
+            with mock.patch.object(SessionHandle, "is_there", come_first):
+                verb()
 
     async def test_a_lazy_request_user_works_in_an_async_view(self):
         from django.contrib.auth.middleware import AuthenticationMiddleware

@@ -250,6 +250,13 @@ class PopAndClearTests(TestCase):
         assert (row.preview, row.item_count, row.turn_count) == ("", 0, 0)
         assert not SessionItem.objects.exists()
 
+    def test_broken_user_rows_are_counted_out_as_turns(self):
+        store.append_items("s", [user("a"), user("b")])
+        SessionItem.objects.update(data="{broken")
+        assert store.pop_item("s") is None
+        row = AgentSession.objects.get()
+        assert (row.item_count, row.turn_count, row.preview) == (0, 0, "")
+
     def test_an_empty_session_does_not_look_active(self):
         store.append_items("s", [user("a")])
         store.pop_item("s")

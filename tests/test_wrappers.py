@@ -176,6 +176,11 @@ class CompactionTests(TestCase):
         assert (empty.items, empty.complete) == ([], True)
         assert await empty.replace_suffix(0, [user("x")]) is False
 
+    async def test_a_snapshot_of_nothing_is_empty(self):
+        session = self.session()
+        await session.add_items([user("a")])
+        assert (await session._get_compaction_snapshot(0)).items == []
+
     async def test_a_suffix_that_changed_meanwhile_is_not_replaced(self):
         for change in (
             lambda s: s.add_items([user("new")]),

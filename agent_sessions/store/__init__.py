@@ -1,7 +1,7 @@
 """
 Everything that reads or changes a session, without async and without a request.
 
-Each verb is one transaction, or a savepoint in the caller's. Every front door (the SDK
+Each verb is one transaction, or takes part in the caller's. Every front door (the SDK
 adapter, the admin, HTTP, commands) says the same words.
 """
 

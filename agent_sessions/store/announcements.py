@@ -4,11 +4,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.dispatch import Signal
 
 from agent_sessions.models import AgentSession
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.transactions import after_commit
 
 
 def announce(
@@ -26,4 +26,4 @@ def announce(
         using=handle.using,
         **facts,
     )
-    transaction.on_commit(send, using=handle.using)
+    after_commit(send, using=handle.using)

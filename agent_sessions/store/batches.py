@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from agent_sessions.encoding import encode_item
+from agent_sessions.encoding import encode_item, plain_item
 from agent_sessions.exceptions import ItemTooLarge
 from agent_sessions.identifiers import uuid7
 from agent_sessions.shapes import Item, item_role, item_type, preview_text, starts_turn
@@ -43,10 +43,8 @@ def encode_batch(items: Iterable[Item]) -> list[NewItem]:
 
 
 def _encode(item: Item, name: str) -> NewItem:
+    item = plain_item(item, name=name)
     data = encode_item(item, name=name)
-    if not isinstance(item, dict):
-        # A pydantic model; encode_item() refused everything else.
-        item = item.model_dump(mode="json", exclude_unset=True)
     opens = starts_turn(item)
     return NewItem(
         data=data,

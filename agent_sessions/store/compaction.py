@@ -14,6 +14,7 @@ from functools import partial
 from django.utils import timezone
 
 from agent_sessions.encoding import decode_item, decode_items
+from agent_sessions.exceptions import SessionOwnershipError
 from agent_sessions.models import SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import Item
 from agent_sessions.store.batches import NewItem, encode_batch
@@ -39,7 +40,7 @@ def read_tail(session: Session, limit: int) -> Tail | None:
     handle = session_handle(session)
     rows = fetch_rows(handle, limit + 1)
     complete = len(rows) <= limit
-    rows = rows[-limit:]
+    rows = rows[-limit:] if limit > 0 else []
     items = decode_items([data for _, data in rows])
     valid = [item for item in items if item is not None]
     if len(valid) < len(items):
@@ -134,5 +135,5 @@ def _finish(handle: SessionHandle, batch: list[NewItem]) -> None:
         turn_count=live.filter(role="user").count(),
         updated_at=timezone.now(),
     )
-    if batch:
-        portable.append(handle, batch, Attempt())
+    if batch and portable.append(handle, batch, Attempt()) is None:
+        raise SessionOwnershipError("The session is not open to this user.")

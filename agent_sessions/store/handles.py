@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from django.db import connections, router, transaction
+from django.db import connections, router
 from django.db.models import F
 
 from agent_sessions.exceptions import (
@@ -16,7 +17,7 @@ from agent_sessions.exceptions import (
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.models import AgentSession, AgentSessionQuerySet
 from agent_sessions.store.owners import User, owner_id, user_exists
-from agent_sessions.store.transactions import Attempt, perform
+from agent_sessions.store.transactions import Attempt, after_commit, perform
 
 T = TypeVar("T")
 
@@ -69,10 +70,11 @@ class SessionHandle:
     def pin_after_commit(self, pk: UUID) -> None:
         """Stay with a row made just now, unless the caller's transaction undoes it."""
         self._uncommitted = pk
-        transaction.on_commit(self._commit_pin, using=self.using)
+        after_commit(self._commit_pin, using=self.using)
 
     def _commit_pin(self) -> None:
-        self.pk, self._uncommitted = self._uncommitted, None
+        if self._uncommitted is not None:
+            self.pk, self._uncommitted = self._uncommitted, None
 
     def is_there(self) -> bool:
         """
@@ -150,7 +152,8 @@ def session_handle(
         session = row_handle(session)
     if isinstance(session, SessionHandle):
         handle = session
-        if user is not None and owner_id(user) != handle.user_id:
+        # An orphan has no user either, but is not what an AnonymousUser may see.
+        if user is not None and (handle.orphaned or owner_id(user) != handle.user_id):
             raise SessionOwnershipError("The session is not open to this user.")
         if using is not None and using != handle.using:
             raise TypeError(f"The session is in {handle.using!r}, not in {using!r}.")
@@ -162,15 +165,18 @@ def session_handle(
     )
 
 
-def perform_on(handle: SessionHandle, work: Callable[[Attempt], T | None]) -> T | None:
+def perform_on(
+    handle: SessionHandle, work: Callable[[SessionHandle, Attempt], T | None]
+) -> T | None:
     """
     Return what ``work`` returns for the session; None if there is no such session.
 
-    ``work`` gives None where the handle's rows() were empty. Raise SessionGone or
+    ``work`` gets the handle as it is now, because another thread's call may pin it
+    meanwhile, and gives None where its rows() were empty. Raise SessionGone or
     SessionOwnershipError, or what perform() raises.
     """
     for _ in range(_LOOKS):
-        result = perform(handle.using, work)
+        result = perform(handle.using, partial(work, replace(handle)))
         if result is not None or not handle.is_there():
             return result
     raise SessionOwnershipError("The session is not open to this user.")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import partial
 
 from django.db import IntegrityError
 
@@ -52,14 +51,14 @@ def append_items(
     if not batch:
         return None
 
-    def work(attempt: Attempt) -> Appended | None:
+    def work(now: SessionHandle, attempt: Attempt) -> Appended | None:
         try:
-            return statements(handle.using).append(handle, batch, attempt)
+            return statements(now.using).append(now, batch, attempt)
         except IntegrityError:
             # On a second try: the first one's commit has arrived meanwhile.
-            if attempt.again and (done := portable.find_batch(handle, batch)):
+            if attempt.again and (done := portable.find_batch(now, batch)):
                 return done
-            handle.refuse_missing_user()
+            now.refuse_missing_user()
             raise
 
     while (appended := perform_on(handle, work)) is None:
@@ -127,8 +126,7 @@ def pop_item(
     because nobody can tell then whether the item is still there.
     """
     handle = session_handle(session, user=user, using=using)
-    pop = partial(statements(handle.using).pop, handle)
-    popped = perform_on(handle, pop)
+    popped = perform_on(handle, statements(handle.using).pop)
     if popped is None:
         return None
     handle.pin(popped.session)
@@ -147,8 +145,7 @@ def clear_session(
     it was deleted. A session that never was is left so.
     """
     handle = session_handle(session, user=user, using=using)
-    clear = partial(statements(handle.using).clear, handle)
-    pk = perform_on(handle, clear)
+    pk = perform_on(handle, statements(handle.using).clear)
     if pk is None:
         return
     handle.pin(pk)
@@ -159,9 +156,9 @@ def fetch_rows(handle: SessionHandle, limit: int | None) -> list[Row]:
     """Return the newest ``limit`` live rows, oldest first, and pin the handle."""
     read = statements(handle.using).read
 
-    def work(attempt: Attempt) -> Found | None:
-        found = read(handle, limit)
-        unknown = handle.pk is None and not found.exists
+    def work(now: SessionHandle, attempt: Attempt) -> Found | None:
+        found = read(now, limit)
+        unknown = now.pk is None and not found.exists
         return found if found.session or unknown else None
 
     found = perform_on(handle, work)

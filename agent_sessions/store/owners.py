@@ -42,15 +42,21 @@ def clean_user_id(user_id: object) -> Any:
     """
     if user_id is None:
         return None
+    kind = type(user_id).__name__
+    # to_python() would take True for 1 and 3.9 for 3.
+    if isinstance(user_id, bool | float | bytes):
+        raise InvalidUser(f"user_id of type {kind} is not a user's key.")
     key = get_user_model()._meta.pk
     try:
         # A user whose key is itself a relation has the related row's key.
         while key.remote_field is not None:
             key = key.remote_field.model._meta.pk
-        return key.to_python(user_id)
-    except ValidationError:
-        kind = type(user_id).__name__
+        value = key.to_python(user_id)
+    except (ValidationError, OverflowError):
         raise InvalidUser(f"user_id of type {kind} is not a user's key.") from None
+    if isinstance(value, int) and not 0 <= value < 2**63:
+        raise InvalidUser("user_id is out of range.")
+    return value
 
 
 def user_exists(user_id: Any, *, using: str) -> bool:

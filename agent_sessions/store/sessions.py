@@ -136,7 +136,7 @@ def claim_session(session: Session, user: User, *, using: str | None = None) -> 
         raise InvalidUser("Only a user can claim a session.")
     if handle.orphaned or handle.user_id not in (None, user_id):
         raise SessionOwnershipError("The session is not open to this user.")
-    claimed = perform_on(handle, partial(_claim, handle, user_id))
+    claimed = perform_on(handle, partial(_claim, user_id))
     if claimed is None:
         raise SessionGone("There is no such session to claim.")
     pk, changed = claimed
@@ -173,9 +173,9 @@ def update_session(
         return
     changes["revision"] = F("revision") + 1
 
-    def work(attempt: Attempt) -> int | None:
-        with write_transaction(handle.using):
-            return handle.rows().update(**changes) or None
+    def work(now: SessionHandle, attempt: Attempt) -> int | None:
+        with write_transaction(now.using):
+            return now.rows().update(**changes) or None
 
     if perform_on(handle, work) is None:
         raise SessionGone("There is no such session.")
@@ -192,15 +192,15 @@ def delete_session(
     """
     handle = session_handle(session, user=user, using=using)
 
-    def work(attempt: Attempt) -> bool | None:
-        with write_transaction(handle.using):
+    def work(now: SessionHandle, attempt: Attempt) -> bool | None:
+        with write_transaction(now.using):
             # The lock first: an append that waits here finds the row gone, and an
             # append that came first is in time to be deleted.
-            pk = handle.lock()
+            pk = now.lock()
             if pk is None:
                 return attempt.again or None
-            SessionItem.objects.using(handle.using).filter(session=pk).delete()
-            AgentSession.objects.using(handle.using).filter(pk=pk).delete()
+            SessionItem.objects.using(now.using).filter(session=pk).delete()
+            AgentSession.objects.using(now.using).filter(pk=pk).delete()
         return True
 
     try:
@@ -236,12 +236,14 @@ def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
 
 
 def _claim(
-    handle: SessionHandle, user_id: Any, attempt: Attempt
+    user_id: Any, handle: SessionHandle, attempt: Attempt
 ) -> tuple[UUID, bool] | None:
     owned = SessionHandle(handle.session_id, user_id, handle.using, pk=handle.pk)
     with write_transaction(handle.using):
         changed = 0
         if handle.user_id is None:
+            # In the caller's transaction the key would fail only at its end.
+            owned.refuse_missing_user()
             now = timezone.now()
             changed = handle.rows().update(user_id=user_id, owned_at=now)
         # Read back as the claimant: it finds this claim and an earlier one of theirs.

@@ -17,9 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, InternalError, OperationalError, connections
+from django.db import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.transaction import atomic
 
 from agent_sessions.conf import conf
 from agent_sessions.exceptions import SessionLockTimeout
@@ -123,7 +128,7 @@ def write_transaction(using: str) -> Iterator[None]:
     with ExitStack() as stack:
         if bounded and connection.vendor == "sqlite":
             stack.enter_context(_bounded_sqlite_wait(connection))
-        stack.enter_context(atomic(using=using))
+        stack.enter_context(transaction.atomic(using=using))
         if bounded and connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -147,6 +152,14 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 def _sqlite_patience() -> float:
     # SQLite does not give out its lock in turn: who waited in vain waits once more.
     return min(RETRY_SECONDS, 2 * conf.AGENT_SESSIONS_LOCK_TIMEOUT)
+
+
+def after_commit(function: Callable[[], Any], *, using: str) -> None:
+    """Call ``function`` once the transaction is committed, at once if there is none."""
+    connection = connections[using]
+    if connection.in_atomic_block or connection.get_autocommit():
+        transaction.on_commit(function, using=using)
+    # A caller who turned autocommit off commits where Django does not see it.
 
 
 def lock_milliseconds() -> int:

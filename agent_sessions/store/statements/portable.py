@@ -24,7 +24,6 @@ from django.utils import timezone
 
 from agent_sessions.encoding import decode_item
 from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
-from agent_sessions.shapes import starts_turn
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements.results import Appended, Found, Popped
@@ -89,7 +88,8 @@ def find_batch(handle: SessionHandle, batch: list[NewItem]) -> Appended | None:
     first = items.filter(pk=batch[0].id).first()
     if first is None:
         return None
-    last = items.get(pk=batch[-1].id)
+    # It may have been popped meanwhile.
+    last = items.filter(pk=batch[-1].id).first() or first
     return Appended(first.session_id, first.position, len(batch), last.turn)
 
 
@@ -123,22 +123,22 @@ def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
         items = SessionItem.objects.using(handle.using).filter(session=pk)
         broken: list[int] = []
         popped = None
-        removed = 0
+        removed = turns = 0
         newest = (
             items.live()
             .order_by("-position")
             .select_for_update()
-            .values_list("position", RAW)
+            .values_list("position", "role", RAW)
         )
         while popped is None and (row := newest.first()):
-            position, data = row
+            position, role, data = row
             items.filter(position=position).delete()
             removed += 1
+            turns += role == "user"
             popped = decode_item(data)
             if popped is None:
                 broken.append(position)
         if removed:
-            turns = int(popped is not None and starts_turn(popped))
             _count_removed(handle, removed, turns)
         attempt.sealed = True
     return Popped(pk, popped, broken)

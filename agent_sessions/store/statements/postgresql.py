@@ -107,7 +107,13 @@ def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
         _clear_sql(row_rule(handle), not in_transaction(connection)),
         [*_wait(connection), *row_values(handle, connection), timezone.now()],
     )
-    return None if row is None else row[0]
+    if row is None:
+        return None
+    session: UUID
+    session, left = row
+    # Something was written while this waited, which it does not see: once more, with
+    # the lock first.
+    return portable.clear(handle, attempt) if left else session
 
 
 def _append(
@@ -149,9 +155,9 @@ def _append(
         values += [*turn, now]
         for item in batch:
             values += [item.id, item.type, item.role, item.data]
-    sql = _append_sql(
-        opened, bool(preview), rule, owner, not in_transaction(connection)
-    )
+    # Long batches are rare, and their statements too long to keep.
+    build = _append_sql if len(batch) <= 32 else _append_sql.__wrapped__
+    sql = build(opened, bool(preview), rule, owner, not in_transaction(connection))
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         rows = cursor.fetchall()
@@ -229,7 +235,8 @@ def _pop_sql(rule: str, bounded: bool) -> str:
         f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
         f" popped AS (DELETE FROM {ITEM} WHERE id = (SELECT id FROM {ITEM}"
         " WHERE session_id = (SELECT id FROM session) AND replaced_at IS NULL"
-        " ORDER BY position DESC LIMIT 1) RETURNING session_id, position, role, data),"
+        " ORDER BY position DESC LIMIT 1) AND replaced_at IS NULL"
+        " RETURNING session_id, position, role, data),"
         f" counted AS (UPDATE {SESSION} AS s SET"
         " item_count = GREATEST(s.item_count - 1, 0), turn_count = s.turn_count -"
         " (popped.role = 'user' AND s.turn_count > 0)::int, preview = CASE WHEN"
@@ -242,8 +249,8 @@ def _pop_sql(rule: str, bounded: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _clear_sql(rule: str, bounded: bool) -> str:
-    # Items that were appended while this waited are not seen and stay: then this clear
-    # came before that append. So the counters lose what was deleted, not everything.
+    # Items that were appended while this waited are not seen and stay. So the counters
+    # lose what was deleted, not everything.
     return (
         f"WITH {_bounded(bounded)}, session AS MATERIALIZED ("
         f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
@@ -254,5 +261,6 @@ def _clear_sql(rule: str, bounded: bool) -> str:
         f" UPDATE {SESSION} AS s SET"
         " item_count = GREATEST(s.item_count - total.items, 0),"
         " turn_count = GREATEST(s.turn_count - total.turns, 0), preview = '',"
-        " updated_at = %s FROM session, total WHERE s.id = session.id RETURNING s.id"
+        " updated_at = %s FROM session, total WHERE s.id = session.id"
+        " RETURNING s.id, s.item_count"
     )

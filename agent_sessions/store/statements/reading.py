@@ -43,6 +43,9 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
     # In order already, or in reverse: this takes one pass.
     rows = sorted(rows)
     _, session = rows.pop(0)
+    if connection.vendor == "mysql":
+        # There a union of numbers is a decimal.
+        rows = [(int(position), data) for position, data in rows]
     pk = UUID(session) if session else None
     if pk is None or (handle.pk is not None and pk != handle.pk):
         return Found(None, [], exists=True)

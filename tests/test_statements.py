@@ -1,0 +1,111 @@
+"""What a statement that waited for a lock does with what it could not see."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from django.db import connection, connections, transaction
+from django.test import TransactionTestCase
+
+from agent_sessions import DjangoSession, store
+from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.store import batches
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+class WaitingTests(TransactionTestCase):
+    """Another transaction holds the session, and commits while a verb waits for it."""
+
+    @contextmanager
+    def waiting(self, verb: Callable[[], Any]):
+        """Begin ``verb`` in a thread inside the block's transaction, end it after."""
+        results: list[Any] = []
+
+        def run() -> None:
+            try:
+                results.append(verb())
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=run)
+        with transaction.atomic():
+            yield results
+            thread.start()
+            # Long enough to reach the lock; if it is slower it waits all the same.
+            time.sleep(0.3)
+        thread.join()
+
+    def assert_counted(self) -> None:
+        row = AgentSession.objects.get()
+        live = SessionItem.objects.live()
+        assert row.item_count == live.count()
+        assert row.turn_count == live.filter(role="user").count()
+        first = live.in_order().filter(role="user").first()
+        assert row.preview == (first.data["content"] if first else "")
+
+    def test_a_pop_behind_a_compaction_takes_the_summary(self):
+        store.append_items("s", [user("a"), user("b")])
+        with self.waiting(lambda: store.pop_item("s")) as popped:
+            store.replace_tail("s", [0, 1], [{"role": "assistant", "content": "sum"}])
+        assert popped == [{"role": "assistant", "content": "sum"}]
+        assert SessionItem.objects.replaced().count() == 2
+
+    def test_a_clear_behind_a_compaction_leaves_nothing(self):
+        store.append_items("s", [user("a"), user("b")])
+        with self.waiting(lambda: store.clear_session("s")):
+            store.replace_tail("s", [0, 1], [user("sum")])
+        assert not SessionItem.objects.exists()
+        self.assert_counted()
+
+    def test_a_clear_behind_an_append_leaves_right_counts(self):
+        store.append_items("s", [user("a")])
+        with self.waiting(lambda: store.clear_session("s")):
+            store.append_items("s", [user("b"), user("c")])
+        self.assert_counted()
+
+    def test_an_append_behind_an_append_comes_after_it(self):
+        store.append_items("s", [user("a")])
+        with self.waiting(lambda: store.append_items("s", [user("c")])):
+            store.append_items("s", [user("b")])
+        assert [item["content"] for item in store.read_items("s")] == list("abc")
+        self.assert_counted()
+
+
+class OwnCommitTests(TransactionTestCase):
+    def test_a_caller_who_commits_by_itself_is_served(self):
+        connection.set_autocommit(False)
+        try:
+            store.append_items("s", [user("a")])
+            store.append_items("s", [user("b")])
+            connection.commit()
+        finally:
+            connection.set_autocommit(True)
+        assert len(store.read_items("s")) == 2
+
+
+class HandleTests(TransactionTestCase):
+    def test_a_call_keeps_to_the_handle_that_it_began_with(self):
+        # Another thread's call pins the handle while this one makes its statement.
+        session = DjangoSession("s")
+        handle = session._resolve()
+        store.append_items("s", [user("a")])
+        pk = AgentSession.objects.get().pk
+        encode = batches.batch_preview
+
+        def pin_meanwhile(batch: Any) -> str:
+            handle.pin(pk)
+            return encode(batch)
+
+        for module in ("postgresql", "sqlite", "mariadb", "portable"):
+            name = f"agent_sessions.store.statements.{module}.batch_preview"
+            with mock.patch(name, pin_meanwhile):
+                store.append_items(handle, [user("b")])
+        assert len(store.read_items("s")) == 5
