@@ -57,6 +57,9 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@$(PIP) --group databases --group lint
 	@touch $@
 
+STORE := $(addprefix tests/test_,$(addsuffix .py,\
+	contract ownership store_items statements wrappers))
+
 check: $(VENV)/.check
 	@$(BIN)/python -m tests.reachable
 	$(BIN)/ruff check .
@@ -65,6 +68,12 @@ check: $(VENV)/.check
 	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
+	@# The store's other path, and psycopg's other way to bind.
+	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet $(STORE)
+	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql \
+		$(BIN)/python -m pytest --quiet $(STORE)
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml
 	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \

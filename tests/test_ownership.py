@@ -248,9 +248,8 @@ class OwnershipTests(TestCase):
             look = SessionHandle.is_there
 
             def come_first(handle, look=look):
-                AgentSession.objects.get_or_create(
-                    session_id="s", user=self.alice, owned_at=timezone.now()
-                )
+                owner = {"user": self.alice, "owned_at": timezone.now()}
+                AgentSession.objects.get_or_create(session_id="s", defaults=owner)
                 return look(handle)
 
             with mock.patch.object(SessionHandle, "is_there", come_first):
