@@ -146,9 +146,6 @@ def write_from_coroutines(
 
 
 def write_from_threads(process: int, session_id: str) -> None:
-    # SQLite's waiters poll, and each thread is one: on a busy machine some of 64 come
-    # to their turn only after the default of 5 s.
-    settings.AGENT_SESSIONS_LOCK_TIMEOUT = 30
     failures: list[BaseException] = []
 
     def write(writer: int) -> None:
@@ -227,7 +224,8 @@ def read_until(session_id: str, count: int) -> list[int]:
         lengths = []
         while len(earlier) < count:
             now = words(await session.get_items())
-            assert now[: len(earlier)] == earlier
+            missing = set(earlier) - set(now)
+            assert now[: len(earlier)] == earlier, (len(earlier), len(now), missing)
             lengths.append(len(now))
             earlier = now
         return lengths
