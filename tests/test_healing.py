@@ -159,17 +159,17 @@ async def remember(session: DjangoSession, alice: Any) -> Any:
 
 # With whose the session is that the call is made on.
 CALLS = {
-    append: ["mine", "unknown"],
-    read: ["mine"],
+    append: ["mine", "unknown", "anonymous", "another's", "deleted"],
+    read: ["mine", "unknown", "anonymous", "another's", "deleted"],
     read_newest: ["mine"],
-    pop: ["mine"],
-    clear: ["mine"],
-    claim: ["mine", "anonymous"],
+    pop: ["mine", "unknown", "another's", "deleted"],
+    clear: ["mine", "unknown", "another's", "deleted"],
+    claim: ["mine", "unknown", "anonymous", "another's"],
     create: ["mine", "unknown"],
     find: ["mine", "another's"],
     find_all: ["mine"],
-    update: ["mine"],
-    delete: ["mine"],
+    update: ["mine", "unknown", "another's"],
+    delete: ["mine", "unknown", "another's"],
     remember: ["mine"],
 }
 

@@ -94,7 +94,8 @@ class SessionHandle:
             # Not from the snapshot of the caller's transaction: writes do not see it.
             sessions = sessions.select_for_update()
         # All in one statement: between two the session could come, or change hands.
-        found = sessions.values_list("session_id", "user_id", "owned_at").first()
+        columns = sessions.values_list("session_id", "user_id", "owned_at")
+        found = perform(self.using, lambda _: columns.all().first())
         if found is None:
             if self.pk is not None:
                 raise SessionGone("The session was deleted.")
@@ -111,7 +112,9 @@ class SessionHandle:
 
     def refuse_missing_user(self) -> None:
         """Raise InvalidUser if the handle's user has no row."""
-        if self.user_id is not None and not user_exists(self.user_id, using=self.using):
+        if self.user_id is not None and not perform(
+            self.using, lambda _: user_exists(self.user_id, using=self.using)
+        ):
             raise InvalidUser("The user is not in the database.")
 
 

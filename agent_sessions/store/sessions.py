@@ -191,14 +191,18 @@ def delete_session(
     session is not open to ``user``.
     """
     handle = session_handle(session, user=user, using=using)
+    found: bool | None = None
 
     def work(now: SessionHandle, attempt: Attempt) -> bool | None:
+        nonlocal found
         with write_transaction(now.using):
             # The lock first: an append that waits here finds the row gone, and an
             # append that came first is in time to be deleted.
             pk = now.lock()
             if pk is None:
-                return attempt.again or None
+                # Gone, if an earlier try's answer was lost; otherwise not there.
+                return found
+            found = True
             SessionItem.objects.using(now.using).filter(session=pk).delete()
             AgentSession.objects.using(now.using).filter(pk=pk).delete()
         return True
