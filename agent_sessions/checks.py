@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.db import connections, router
+from django.utils.module_loading import import_string
 
 from agent_sessions.conf import Settings, conf
 
@@ -127,8 +128,11 @@ def _wrong_settings() -> list[tuple[str, str]]:
         wrong.append((f"{PREFIX}ON_USER_DELETE", '"keep" or "delete"'))
     if not _is_positive(conf.AGENT_SESSIONS_LOCK_TIMEOUT, int | float):
         wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive, finite number of seconds"))
-    if not isinstance(conf.AGENT_SESSIONS_PORTABLE, bool):
-        wrong.append((f"{PREFIX}PORTABLE", "True or False"))
+    for name in ("PORTABLE", "REQUIRE_REASON", "SHOW_CONTENT"):
+        if not isinstance(getattr(conf, PREFIX + name), bool):
+            wrong.append((PREFIX + name, "True or False"))
+    if not _is_function_path(conf.AGENT_SESSIONS_ACCESS_USER):
+        wrong.append((f"{PREFIX}ACCESS_USER", "the dotted path of a function or None"))
     if not _is_positive(conf.AGENT_SESSIONS_THREADS, int):
         wrong.append((f"{PREFIX}THREADS", "a positive integer"))
     if not _is_positive(conf.AGENT_SESSIONS_METADATA_MAX_BYTES, int):
@@ -140,3 +144,12 @@ def _is_positive(value: object, kind: Any) -> bool:
     if not isinstance(value, kind) or isinstance(value, bool):
         return False
     return value > 0 and math.isfinite(value)
+
+
+def _is_function_path(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and callable(import_string(value))
+    except ImportError:
+        return False

@@ -9,6 +9,11 @@ class Settings:
     """The app's settings, read from the project's on every access."""
 
     @property
+    def AGENT_SESSIONS_ACCESS_USER(self) -> str | None:
+        """Path of a function that tells from a request who really looks at sessions."""
+        return getattr(settings, "AGENT_SESSIONS_ACCESS_USER", None)
+
+    @property
     def AGENT_SESSIONS_LOCK_TIMEOUT(self) -> float:
         """Seconds that a write may wait for another transaction's lock."""
         return getattr(settings, "AGENT_SESSIONS_LOCK_TIMEOUT", 5)
@@ -27,6 +32,16 @@ class Settings:
     def AGENT_SESSIONS_PORTABLE(self) -> bool:
         """Whether to use plain ORM where there are statements for the database."""
         return getattr(settings, "AGENT_SESSIONS_PORTABLE", False)
+
+    @property
+    def AGENT_SESSIONS_REQUIRE_REASON(self) -> bool:
+        """Whether an access to what was said is refused without a reason."""
+        return getattr(settings, "AGENT_SESSIONS_REQUIRE_REASON", False)
+
+    @property
+    def AGENT_SESSIONS_SHOW_CONTENT(self) -> bool:
+        """Whether anybody may read in the admin what was said in sessions."""
+        return getattr(settings, "AGENT_SESSIONS_SHOW_CONTENT", True)
 
     @property
     def AGENT_SESSIONS_THREADS(self) -> int:

@@ -40,6 +40,10 @@ class ItemTooLarge(AgentSessionError, ValueError):
     """An item is larger than the database accepts in one statement."""
 
 
+class ReasonMissing(AgentSessionError, PermissionDenied):
+    """An access needs a reason (AGENT_SESSIONS_REQUIRE_REASON) and has none."""
+
+
 class SessionExists(AgentSessionError, ValueError):
     """The session id is taken, by whomever."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.apps import apps
 from django.conf import settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from agent_sessions.adapter import DjangoSession
 
 TITLE_MAX_LENGTH = 200
+REASON_MAX_LENGTH = 500
 
 
 def keep_or_delete(collector: Any, field: Any, sub_objs: Any, using: str) -> None:
@@ -31,6 +33,10 @@ def keep_or_delete(collector: Any, field: Any, sub_objs: Any, using: str) -> Non
         models.CASCADE(collector, field, sub_objs, using)
     else:
         models.SET_NULL(collector, field, sub_objs, using)
+
+
+# Setting null in one UPDATE needs no rows: not to fetch a user's 10,000 sessions.
+keep_or_delete.lazy_sub_objs = True  # type: ignore[attr-defined]
 
 
 class AgentSessionQuerySet(models.QuerySet["AgentSession"]):
@@ -97,6 +103,11 @@ class AgentSession(models.Model):
         verbose_name = _("agent session")
         verbose_name_plural = _("agent sessions")
         ordering = ["-updated_at", "-id"]
+        # view shows that a session is there; these two, what was said in it.
+        permissions = [
+            ("read_transcript", "Can read transcripts of agent sessions"),
+            ("export_session", "Can export agent sessions"),
+        ]
         indexes = [
             models.Index(
                 fields=["user", "-updated_at", "-id"],
@@ -218,3 +229,60 @@ class AgentUser(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class SessionAccessQuerySet(models.QuerySet["SessionAccess"]):
+    def for_session(self, session: UUID) -> SessionAccessQuerySet:
+        return self.filter(session=session)
+
+    def newest_first(self) -> SessionAccessQuerySet:
+        return self.order_by("-id")
+
+
+class SessionAccess(models.Model):
+    """That somebody saw, took along or searched what others said. It stays."""
+
+    class Action(models.TextChoices):
+        OPENED = "opened", _("opened")
+        EXPORTED = "exported", _("exported")
+        SEARCHED = "searched", _("searched in texts")
+
+    class Channel(models.TextChoices):
+        ADMIN = "admin", _("admin")
+        API = "api", _("API")
+        COMMAND = "command", _("command")
+
+    # Sorts by its time of making: newest first is the key backwards.
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # What was done stays known when who did it is erased.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="agent_session_accesses",
+        db_index=False,
+    )
+    # Not a foreign key: the record outlives its session.
+    session = models.UUIDField(_("session"), null=True, blank=True)
+    action = models.CharField(_("action"), max_length=16, choices=Action.choices)
+    channel = models.CharField(_("channel"), max_length=16, choices=Channel.choices)
+    reason = models.CharField(_("reason"), max_length=REASON_MAX_LENGTH, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    objects = SessionAccessQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("access record")
+        verbose_name_plural = _("access records")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["session", "-id"], name="agent_sessions_access_session"
+            ),
+            models.Index(fields=["user", "-id"], name="agent_sessions_access_user"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -30,9 +30,12 @@ class SettingsTests(SimpleTestCase):
         assert check_settings(None) == []
 
     def test_defaults_are_what_the_docs_say(self):
+        assert conf.AGENT_SESSIONS_ACCESS_USER is None
         assert conf.AGENT_SESSIONS_LOCK_TIMEOUT == 5
         assert conf.AGENT_SESSIONS_METADATA_MAX_BYTES == 16_384
         assert conf.AGENT_SESSIONS_ON_USER_DELETE == "keep"
+        assert conf.AGENT_SESSIONS_REQUIRE_REASON is False
+        assert conf.AGENT_SESSIONS_SHOW_CONTENT is True
         assert conf.AGENT_SESSIONS_THREADS == 8
         with override_settings():
             del settings.AGENT_SESSIONS_PORTABLE
@@ -52,10 +55,19 @@ class SettingsTests(SimpleTestCase):
 
     def test_wrong_values_are_errors(self):
         wrong: dict[str, list[Any]] = {
+            "AGENT_SESSIONS_ACCESS_USER": [
+                "",
+                1,
+                "nowhere.at.all",
+                "agent_sessions.nothing",
+                "agent_sessions.models.TITLE_MAX_LENGTH",
+            ],
             "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True, float("inf")],
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
+            "AGENT_SESSIONS_REQUIRE_REASON": [0, None, "yes"],
+            "AGENT_SESSIONS_SHOW_CONTENT": [1, None, "no"],
             "AGENT_SESSIONS_THREADS": [0, -8, 1.5, "8", None, True],
         }
         names = {name for name in dir(Settings) if name.startswith("AGENT_SESSIONS_")}

@@ -20,6 +20,7 @@ ROWS = [
     {"models"},
     {"checks"},
     {"store"},
+    {"access"},
     {"crossing"},
     {"adapter"},
     {"admin"},

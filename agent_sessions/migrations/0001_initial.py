@@ -157,6 +157,10 @@ class Migration(migrations.Migration):
                 "verbose_name": "agent session",
                 "verbose_name_plural": "agent sessions",
                 "ordering": ["-updated_at", "-id"],
+                "permissions": [
+                    ("read_transcript", "Can read transcripts of agent sessions"),
+                    ("export_session", "Can export agent sessions"),
+                ],
                 "indexes": [
                     models.Index(
                         fields=["user", "-updated_at", "-id"],
@@ -237,6 +241,83 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("session", "position"),
                         name="agent_sessions_item_position",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SessionAccess",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=agent_sessions.identifiers.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="agent_session_accesses",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="user",
+                    ),
+                ),
+                (
+                    "session",
+                    models.UUIDField(blank=True, null=True, verbose_name="session"),
+                ),
+                (
+                    "action",
+                    models.CharField(
+                        choices=[
+                            ("opened", "opened"),
+                            ("exported", "exported"),
+                            ("searched", "searched in texts"),
+                        ],
+                        max_length=16,
+                        verbose_name="action",
+                    ),
+                ),
+                (
+                    "channel",
+                    models.CharField(
+                        choices=[
+                            ("admin", "admin"),
+                            ("api", "API"),
+                            ("command", "command"),
+                        ],
+                        max_length=16,
+                        verbose_name="channel",
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(blank=True, max_length=500, verbose_name="reason"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "access record",
+                "verbose_name_plural": "access records",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(
+                        fields=["session", "-id"], name="agent_sessions_access_session"
+                    ),
+                    models.Index(
+                        fields=["user", "-id"], name="agent_sessions_access_user"
                     ),
                 ],
             },

@@ -7,6 +7,7 @@ adapter, the admin, HTTP, commands) says the same words.
 
 from __future__ import annotations
 
+from agent_sessions.store.accesses import record_access
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.handles import row_handle, session_handle
 from agent_sessions.store.items import (
@@ -39,6 +40,7 @@ __all__ = [
     "read_items",
     "read_tail",
     "read_user_metadata",
+    "record_access",
     "replace_items",
     "replace_tail",
     "row_handle",
