@@ -4,9 +4,11 @@ from functools import partial
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission, User
+from django.db.models import Q
 
 PASSWORDS = {"alice": "wonderland", "bob": "builder", "support": "helpdesk"}
 STAFF = "support"
+MAY = ["change_agentsession", "export_session", "read_transcript"]
 
 
 def create_demo_users() -> None:
@@ -17,9 +19,9 @@ def create_demo_users() -> None:
             "password": partial(make_password, password),
         }
         User.objects.get_or_create(username=username, defaults=defaults)
+    helping = Q(codename__in=MAY) | Q(codename__startswith="view_")
     User.objects.get(username=STAFF).user_permissions.set(
         Permission.objects.filter(
-            codename__startswith="view_",
-            content_type__app_label__in=["agent_sessions", "auth"],
+            helping, content_type__app_label__in=["agent_sessions", "auth"]
         )
     )
