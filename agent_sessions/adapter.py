@@ -168,7 +168,7 @@ class DjangoSession:
     @property
     def pk(self) -> UUID | None:
         """The key of the row, for URLs and links; None until a call has seen it."""
-        return None if self._handle is None else self._handle.pk
+        return None if self._handle is None else self._resolve().pk
 
     @property
     def session_settings(self) -> SessionSettings | None:
@@ -293,6 +293,7 @@ class DjangoSession:
                 else:
                     user_id = owner_id(self._user)
                 self._handle = SessionHandle(self.session_id, user_id, self._using)
+            self._handle.forget_undone()
             return self._handle
 
 

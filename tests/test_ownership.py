@@ -10,12 +10,12 @@ from unittest import mock
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import connection
+from django.db import connection, transaction
 from django.test import AsyncRequestFactory, TestCase, TransactionTestCase
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
-from agent_sessions import DjangoSession, store
+from agent_sessions import DjangoSession, signals, store
 from agent_sessions.exceptions import (
     InvalidUser,
     SessionGone,
@@ -356,9 +356,20 @@ class DeletedOwnerTests(TransactionTestCase):
             store.update_user_metadata({"a": 1}, user=user)
         assert not AgentSession.objects.exists()
 
-    def test_a_rolled_back_creation_does_not_pin(self):
-        from django.db import transaction
+    def tearDown(self):
+        from agent_sessions.crossing import close_connections
 
+        close_connections()
+
+
+class RolledBackTests(TransactionTestCase):
+    """What an object has learned in a transaction that never was it does not know."""
+
+    def setUp(self):
+        self.alice = User.objects.create(username="alice")
+        self.bob = User.objects.create(username="bob")
+
+    def test_a_rolled_back_creation_does_not_pin(self):
         session = DjangoSession("s")
         with self.assertRaises(ZeroDivisionError), transaction.atomic():
             asyncio_run(lambda: session.add_items([user_item("a")]))
@@ -369,10 +380,100 @@ class DeletedOwnerTests(TransactionTestCase):
         asyncio_run(lambda: session.add_items([user_item("c")]))
         assert store.read_items("s") == [user_item("c")]
 
-    def tearDown(self):
-        from agent_sessions.crossing import close_connections
+    def test_a_row_that_was_only_read_does_not_pin_either(self):
+        session = DjangoSession("s", user=self.alice)
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            store.create_session(self.alice, session_id="s")
+            assert asyncio_run(session.get_items) == []
+            raise ZeroDivisionError
+        asyncio_run(lambda: session.add_items([user_item("a")]))
+        assert store.read_items("s", user=self.alice) == [user_item("a")]
 
-        close_connections()
+    def test_a_claim_leaves_the_session_anonymous(self):
+        session = DjangoSession("s")
+        asyncio_run(lambda: session.add_items([user_item("a")]))
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            asyncio_run(lambda: session.claim(self.alice))
+            assert session.user_id == self.alice.pk
+            assert asyncio_run(session.get_items) == [user_item("a")]
+            raise ZeroDivisionError
+        assert session.user_id is None
+        assert asyncio_run(session.get_items) == [user_item("a")]
+        asyncio_run(lambda: session.claim(self.bob))
+        assert AgentSession.objects.get().user == self.bob
+        assert session.user_id == self.bob.pk
+
+    def test_a_turn_is_nobodys(self):
+        session = DjangoSession("s")
+        asyncio_run(lambda: session.add_items([user_item("a")]))
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            asyncio_run(lambda: session.add_items([user_item("b")]))
+            raise ZeroDivisionError
+        asyncio_run(lambda: session.add_items([{"role": "assistant"}]))
+        store.append_items("s", [user_item("another's")])
+        asyncio_run(lambda: session.add_items([{"role": "assistant"}]))
+        turns = SessionItem.objects.in_order().values_list("turn", flat=True)
+        assert list(turns) == [1, 1, 2, 1]
+
+    def test_a_savepoint_takes_along_only_what_it_saw(self):
+        session = DjangoSession("s")
+        with transaction.atomic():
+            asyncio_run(lambda: session.add_items([user_item("a")]))
+            with self.assertRaises(ZeroDivisionError), transaction.atomic():
+                asyncio_run(lambda: session.add_items([user_item("b")]))
+                asyncio_run(lambda: session.claim(self.alice))
+                raise ZeroDivisionError
+            with transaction.atomic():
+                asyncio_run(lambda: session.add_items([{"role": "assistant"}]))
+            with self.assertRaises(ZeroDivisionError), transaction.atomic():
+                asyncio_run(lambda: session.claim(self.bob))
+                raise ZeroDivisionError
+            pk = session.pk
+        assert (session.pk, session.user_id) == (pk, None)
+        assert AgentSession.objects.get(user=None).pk == pk
+        turns = SessionItem.objects.in_order().values_list("turn", flat=True)
+        assert list(turns) == [1, 1]
+
+    def test_what_was_committed_stays_known(self):
+        session = DjangoSession("s")
+        seen = []
+        with transaction.atomic():
+            # Other hooks may use the session before its own have been run.
+            transaction.on_commit(lambda: seen.append((session.pk, session.user_id)))
+            asyncio_run(lambda: session.add_items([user_item("a")]))
+            asyncio_run(lambda: session.claim(self.alice))
+        row = AgentSession.objects.get()
+        assert seen == [(row.pk, self.alice.pk)]
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            asyncio_run(lambda: session.add_items([user_item("b")]))
+            raise ZeroDivisionError
+        assert (session.pk, session.user_id) == (row.pk, self.alice.pk)
+        row.delete()
+        with self.assertRaises(SessionGone):
+            asyncio_run(lambda: session.add_items([user_item("c")]))
+
+    def test_a_claim_is_told_of_once_it_stands(self):
+        store.append_items("s", [user_item("a")])
+        session = DjangoSession("s")
+        claims = []
+
+        def note(user_id: Any, **facts: Any) -> None:
+            claims.append(user_id)
+
+        signals.session_claimed.connect(note)
+        self.addCleanup(signals.session_claimed.disconnect, note)
+        with self.assertRaises(ZeroDivisionError), transaction.atomic():
+            asyncio_run(lambda: session.claim(self.alice))
+            raise ZeroDivisionError
+        assert claims == []
+        with transaction.atomic():
+            with self.assertRaises(ZeroDivisionError), transaction.atomic():
+                asyncio_run(lambda: session.claim(self.alice))
+                raise ZeroDivisionError
+            asyncio_run(lambda: session.claim(self.bob))
+            asyncio_run(lambda: session.claim(self.bob))
+            assert claims == []
+        assert claims == [self.bob.pk]
 
 
 class ClaimTests(TestCase):

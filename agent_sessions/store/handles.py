@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
+from weakref import ref
 
 from django.db import connections, router
 from django.db.models import Case, F, Q, When
@@ -17,7 +18,12 @@ from agent_sessions.exceptions import (
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.models import AgentSession, AgentSessionQuerySet
 from agent_sessions.store.owners import User, owner_id, user_exists
-from agent_sessions.store.transactions import Attempt, after_commit, perform
+from agent_sessions.store.transactions import (
+    Attempt,
+    after_commit,
+    in_transaction,
+    perform,
+)
 
 T = TypeVar("T")
 
@@ -32,8 +38,12 @@ class SessionHandle:
 
     A handle that has seen its row is pinned to it by ``pk``: should the row be deleted,
     its calls raise SessionGone instead of starting over with half a history. ``absent``
-    says that there was no row when it last looked. ``turn``
-    is the turn that this handle's own input opened last.
+    says that there was no row when it last looked. ``turn`` is the turn that this
+    handle's own input opened last.
+
+    What a handle has learned in a transaction or an atomic block that is rolled back it
+    forgets again. Savepoints that the caller sets by hand, and transactions without
+    autocommit, are not seen by Django, so not by a handle.
     """
 
     session_id: str
@@ -43,7 +53,11 @@ class SessionHandle:
     pk: UUID | None = None
     turn: int | None = None
     absent: bool = False
-    _uncommitted: UUID | None = None
+    # For each thing learned in a transaction that may yet be rolled back: the hook that
+    # its commit will run, and what was known before.
+    _doubts: list[tuple[ref[Callable[[], None]], dict[str, Any]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def rows(self) -> AgentSessionQuerySet:
         """Return the owner rule as a query: this session if it is open to this user."""
@@ -68,17 +82,35 @@ class SessionHandle:
 
     def pin(self, pk: UUID) -> None:
         """Stay with this row from now on."""
-        if pk != self._uncommitted:
-            self.pk = pk
+        connection = connections[self.using]
+        # Where Django does not see the end of a transaction, the row may be undone.
+        if connection.in_atomic_block or not in_transaction(connection):
+            self.learn(pk=pk)
 
-    def pin_after_commit(self, pk: UUID) -> None:
-        """Stay with a row made just now, unless the caller's transaction undoes it."""
-        self._uncommitted = pk
-        after_commit(self._commit_pin, using=self.using)
+    def learn(self, **facts: Any) -> None:
+        """Know these of its fields from now on, unless the transaction is undone."""
+        self.forget_undone()
+        before = {name: getattr(self, name) for name in facts}
+        if before == facts:
+            return
+        for name, value in facts.items():
+            setattr(self, name, value)
+        if connections[self.using].in_atomic_block:
+            hook = partial(self._confirm, before)
+            self._doubts.append((ref(hook), before))
+            after_commit(hook, using=self.using)
 
-    def _commit_pin(self) -> None:
-        if self._uncommitted is not None:
-            self.pk, self._uncommitted = self._uncommitted, None
+    def forget_undone(self) -> None:
+        """Forget what was learned in transactions that were rolled back since."""
+        # Django tells of commits only. But it drops the hooks of what is rolled back,
+        # and nobody else has these. Those learned later are dropped along.
+        while self._doubts and self._doubts[-1][0]() is None:
+            _, before = self._doubts.pop()
+            for name, value in before.items():
+                setattr(self, name, value)
+
+    def _confirm(self, before: dict[str, Any]) -> None:
+        self._doubts = [doubt for doubt in self._doubts if doubt[1] is not before]
 
     def is_there(self) -> bool:
         """
@@ -159,6 +191,7 @@ def session_handle(
         session = row_handle(session)
     if isinstance(session, SessionHandle):
         handle = session
+        handle.forget_undone()
         # An orphan has no user either, but is not what an AnonymousUser may see.
         if user is not None and (handle.orphaned or owner_id(user) != handle.user_id):
             raise SessionOwnershipError("The session is not open to this user.")

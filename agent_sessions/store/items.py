@@ -64,12 +64,10 @@ def append_items(
     while (appended := perform_on(handle, work)) is None:
         # It was deleted between two statements, if its user is still there.
         handle.refuse_missing_user()
+    handle.pin(appended.session)
+    handle.learn(turn=appended.turn)
     if appended.created:
-        handle.pin_after_commit(appended.session)
         announce(session_created, handle, appended.session)
-    else:
-        handle.pin(appended.session)
-    handle.turn = appended.turn
     announce(
         items_added,
         handle,

@@ -140,7 +140,7 @@ def claim_session(session: Session, user: User, *, using: str | None = None) -> 
     if claimed is None:
         raise SessionGone("There is no such session to claim.")
     pk, changed = claimed
-    handle.user_id = user_id
+    handle.learn(user_id=user_id)
     handle.pin(pk)
     if changed:
         announce(session_claimed, handle, pk)
