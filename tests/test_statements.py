@@ -9,12 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 from django.test import TransactionTestCase
+from django.test.utils import CaptureQueriesContext
 
 from agent_sessions import DjangoSession, store
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.store import batches
+
+User = get_user_model()
+
+NO_POSTGRESQL = connection.vendor != "postgresql"
 
 
 def user(text: str) -> dict[str, Any]:
@@ -77,6 +83,36 @@ class WaitingTests(TransactionTestCase):
             store.append_items("s", [user("b")])
         assert [item["content"] for item in store.read_items("s")] == list("abc")
         self.assert_counted()
+
+
+class FirstStatementTests(TransactionTestCase):
+    """Who writes first is SQLite's writer at once, or waits for its turn."""
+
+    def test_the_first_statement_of_a_write_is_a_write(self):
+        alice = User.objects.create(username="alice")
+        hers = store.create_session(alice, session_id="hers")
+        store.append_items("nobody's", [user("a")])
+        unknown = store.session_handle("unknown", user=alice)
+        assert store.read_items(unknown) == []
+        for write in (
+            lambda: store.create_session(alice),
+            lambda: store.append_items("new", [user("a")], user=alice),
+            # PostgreSQL asks first whether the user exists; it has no such lock.
+            *([lambda: store.append_items(unknown, [user("a")])] * NO_POSTGRESQL),
+            lambda: store.claim_session("nobody's", alice),
+            lambda: store.update_user_metadata({"a": 1}, user=alice),
+            lambda: store.update_session("hers", user=alice, title="New"),
+            lambda: store.replace_items(hers, [user("b")]),
+            lambda: store.append_items("hers", [user("c")], user=alice),
+            lambda: store.pop_item("hers", user=alice),
+            lambda: store.clear_session("hers", user=alice),
+            lambda: store.delete_session("hers", user=alice),
+        ):
+            with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+                write()
+            statements = [query["sql"] for query in queries]
+            first = next(sql for sql in statements if not sql.startswith("SAVEPOINT"))
+            assert not first.startswith("SELECT"), first
 
 
 class OwnCommitTests(TransactionTestCase):

@@ -225,17 +225,20 @@ def clean_title(title: str) -> str:
 
 
 def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
+    handle = SessionHandle(row.session_id, row.user_id, alias)
     try:
         with write_transaction(alias):
-            handle = SessionHandle(row.session_id, row.user_id, alias)
-            handle.refuse_missing_user()
+            # A write first, for SQLite.
             row.save(force_insert=True, using=alias)
+            # In the caller's transaction the key may fail only at its end.
+            handle.refuse_missing_user()
     except IntegrityError:
         sessions = AgentSession.objects.using(alias)
         if attempt.again and sessions.filter(pk=row.pk).exists():
             return
         if sessions.filter(session_id=row.session_id).exists():
             raise SessionExists("This session id is taken.") from None
+        handle.refuse_missing_user()
         raise
 
 
@@ -243,16 +246,20 @@ def _claim(
     user_id: Any, handle: SessionHandle, attempt: Attempt
 ) -> tuple[UUID, bool] | None:
     owned = SessionHandle(handle.session_id, user_id, handle.using, pk=handle.pk)
-    with write_transaction(handle.using):
-        changed = 0
-        if handle.user_id is None:
-            # In the caller's transaction the key would fail only at its end.
-            owned.refuse_missing_user()
-            now = timezone.now()
-            changed = handle.rows().update(user_id=user_id, owned_at=now)
-        # Read back as the claimant: it finds this claim and an earlier one of theirs.
-        mine = owned.rows().select_for_update()
-        pk = mine.values_list("pk", flat=True).first()
+    try:
+        with write_transaction(handle.using):
+            changed = 0
+            if handle.user_id is None:
+                now = timezone.now()
+                changed = handle.rows().update(user_id=user_id, owned_at=now)
+                # In the caller's transaction the key may fail only at its end.
+                owned.refuse_missing_user()
+            # Read back as the claimant: it finds this claim and an earlier one.
+            mine = owned.rows().select_for_update()
+            pk = mine.values_list("pk", flat=True).first()
+    except IntegrityError:
+        owned.refuse_missing_user()
+        raise
     return None if pk is None else (pk, changed > 0 or attempt.again)
 
 

@@ -63,9 +63,6 @@ def _reserve(
             [*changed, *row_values(handle, connection)],
         )
     if reserved is None and handle.pk is None:
-        if connection.in_atomic_block:
-            # A deferred key would fail only at the end of the caller's transaction.
-            handle.refuse_missing_user()
         values = new_session_values(
             handle,
             connection,
@@ -85,6 +82,9 @@ def _reserve(
             f" {_RETURNING}",
             [*values, *changed, *owned],
         )
+        # A deferred key would fail only at the end of the caller's transaction. After
+        # the write: a transaction that has read may be too late to become the writer.
+        handle.refuse_missing_user()
     return reserved
 
 
