@@ -9,7 +9,7 @@ it.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -35,8 +35,7 @@ from agent_sessions.store.statements.phrases import (
     row_rule,
     row_values,
 )
-from agent_sessions.store.statements.reading import read as read
-from agent_sessions.store.statements.results import Appended, Popped
+from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import (
     Attempt,
     in_transaction,
@@ -73,6 +72,30 @@ def append(
     return Appended(session, first_position, len(batch), turn, created=session == pk)
 
 
+def read(handle: SessionHandle, limit: int | None) -> Found:
+    """Return the session and its newest ``limit`` live rows."""
+    connection = connections[handle.using]
+    owner = owner_rule(handle, "s.")
+    owned = owner_values(handle, connection)
+    limits = [] if limit is None else [limit]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _read_sql(owner, limit is not None),
+            [*owned, *owned, *limits, handle.session_id],
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return Found(None, [], exists=False)
+    position, _, key = rows[0]
+    pk = UUID(key) if key else None
+    if pk is None or (handle.pk is not None and pk != handle.pk):
+        return Found(None, [], exists=True)
+    if position is None:
+        return Found(pk, [], exists=True)
+    # In order already, or in reverse: this takes one pass.
+    return Found(pk, [row[:2] for row in sorted(rows)], exists=True)
+
+
 def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
     """Remove the newest live item that decodes; None if the session is not open."""
     connection = connections[handle.using]
@@ -86,7 +109,7 @@ def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
             [*_wait(connection), *row_values(handle, connection), now],
         )
         attempt.sealed = False
-        if row is None or row[1] is None:
+        if row is None:
             # Empty, or another pop was faster: only the lock can tell.
             popped = portable.pop(handle, attempt)
             if popped is not None and broken:
@@ -178,11 +201,9 @@ def _fetch(connection: BaseDatabaseWrapper, sql: str, values: list[Any]) -> Any:
         return row
 
 
-def _bounded(bounded: bool) -> str:
-    # Materialized and joined in, so that it is set before a lock is waited for.
-    if not bounded:
-        return "wait AS (SELECT true)"
-    return "wait AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true))"
+def _bound(bounded: bool) -> str:
+    # A condition, so that it is set before the row's lock is waited for.
+    return "set_config('lock_timeout', %s, true) IS NOT NULL" if bounded else "true"
 
 
 @lru_cache(maxsize=512)
@@ -192,7 +213,7 @@ def _append_sql(
     # The session's row first: its lock gives out positions, and the items follow from
     # what it returns, whatever happened while the statement waited for it. As few parts
     # as will do: the database plans the statement anew each time.
-    wait = "set_config('lock_timeout', %s, true) IS NOT NULL" if bounded else "true"
+    wait = _bound(bounded)
     changes = counters(len(opened), opened[-1], preview, "s.")
     if rule:
         row = f"UPDATE {SESSION} AS s SET {changes} WHERE {wait} AND {rule}"
@@ -226,24 +247,44 @@ def _append_sql(
     )
 
 
+def _locked(rule: str, bounded: bool) -> str:
+    # The lock first, as every writer does it.
+    return (
+        f"session AS MATERIALIZED (SELECT id FROM {SESSION}"
+        f" WHERE {_bound(bounded)} AND {rule} FOR UPDATE)"
+    )
+
+
+@cache
+def _read_sql(owner: str, limited: bool) -> str:
+    # The session's own row comes also without items, and tells unknown sessions from
+    # closed ones. OFFSET 0 keeps the sub-select as it stands: were it joined, all of a
+    # long history would be sorted.
+    order = "DESC LIMIT %s" if limited else "OFFSET 0"
+    return (
+        f"SELECT i.position, i.data, CASE WHEN {owner} THEN s.id::text END"
+        f" FROM {SESSION} AS s LEFT JOIN LATERAL (SELECT position, data FROM {ITEM}"
+        f" WHERE session_id = s.id AND {owner} AND replaced_at IS NULL"
+        f" ORDER BY position {order}) AS i ON true WHERE s.session_id = %s"
+    )
+
+
 @lru_cache(maxsize=64)
 def _pop_sql(rule: str, bounded: bool) -> str:
-    # The lock first, as every writer does it. An item that was appended while this
-    # waited is not seen: then this pop came before that append.
+    # An item that was appended while this waited is not seen: then this pop came before
+    # that append.
     return (
-        f"WITH {_bounded(bounded)}, session AS MATERIALIZED ("
-        f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
+        f"WITH {_locked(rule, bounded)},"
         f" popped AS (DELETE FROM {ITEM} WHERE id = (SELECT id FROM {ITEM}"
         " WHERE session_id = (SELECT id FROM session) AND replaced_at IS NULL"
         " ORDER BY position DESC LIMIT 1) AND replaced_at IS NULL"
-        " RETURNING session_id, position, role, data),"
-        f" counted AS (UPDATE {SESSION} AS s SET"
+        " RETURNING position, role, data)"
+        f" UPDATE {SESSION} AS s SET"
         " item_count = GREATEST(s.item_count - 1, 0), turn_count = s.turn_count -"
         " (popped.role = 'user' AND s.turn_count > 0)::int, preview = CASE WHEN"
         " popped.role = 'user' AND s.turn_count <= 1 THEN '' ELSE s.preview END,"
-        " updated_at = %s FROM popped WHERE s.id = popped.session_id)"
-        " SELECT session.id, popped.position, popped.data"
-        " FROM session LEFT JOIN popped ON true"
+        " updated_at = %s FROM popped WHERE s.id = (SELECT id FROM session)"
+        " RETURNING s.id, popped.position, popped.data"
     )
 
 
@@ -252,8 +293,7 @@ def _clear_sql(rule: str, bounded: bool) -> str:
     # Items that were appended while this waited are not seen and stay. So the counters
     # lose what was deleted, not everything.
     return (
-        f"WITH {_bounded(bounded)}, session AS MATERIALIZED ("
-        f"SELECT s.id FROM {SESSION} AS s, wait WHERE {rule} FOR UPDATE OF s),"
+        f"WITH {_locked(rule, bounded)},"
         f" gone AS (DELETE FROM {ITEM} WHERE session_id = (SELECT id FROM session)"
         " RETURNING role, replaced_at),"
         " total AS (SELECT count(*) AS items, count(*) FILTER (WHERE role = 'user') AS"
@@ -261,6 +301,6 @@ def _clear_sql(rule: str, bounded: bool) -> str:
         f" UPDATE {SESSION} AS s SET"
         " item_count = GREATEST(s.item_count - total.items, 0),"
         " turn_count = GREATEST(s.turn_count - total.turns, 0), preview = '',"
-        " updated_at = %s FROM session, total WHERE s.id = session.id"
+        " updated_at = %s FROM total WHERE s.id = (SELECT id FROM session)"
         " RETURNING s.id, s.item_count"
     )

@@ -54,9 +54,8 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
 
 @cache
 def _sql(vendor: str, owner: str, row: str, limited: bool) -> str:
-    key = {"postgresql": "id::text", "mysql": "CAST(id AS CHAR)"}.get(vendor, "id")
+    key = "CAST(id AS CHAR)" if vendor == "mysql" else "id"
     order = "DESC LIMIT %s" if limited else ""
-    # The session is a scalar sub-select: with a JOIN PostgreSQL sorts all the history.
     return (
         f"SELECT {_HEADER} AS position,"
         f" CASE WHEN {owner} THEN {key} ELSE '' END AS data"
