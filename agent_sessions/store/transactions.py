@@ -183,11 +183,12 @@ def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
         # Not through a cursor of Django's: no statement for logs and query counts.
         opened = connection.connection
         (before,) = opened.execute("PRAGMA busy_timeout").fetchone()
-        opened.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        if before != milliseconds:
+            opened.execute(f"PRAGMA busy_timeout = {milliseconds}")
         try:
             yield
         finally:
-            if connection.connection is opened:
+            if before != milliseconds and connection.connection is opened:
                 opened.execute(f"PRAGMA busy_timeout = {before}")
     finally:
         turn.release()
