@@ -130,7 +130,7 @@ def stages(folder: Path, *, rounds: int, quick: bool) -> list[Stage]:
 
 def _on_postgresql(alias: str) -> list[Subject]:
     from tests.benchmark.subjects.floor import Floor
-    from tests.benchmark.subjects.ours import Ours, OursPortable
+    from tests.benchmark.subjects.ours import Ours, OursPortable, OursPrepared
     from tests.benchmark.subjects.sqlalchemy import (
         FreshSQLAlchemy,
         ReusedSQLAlchemy,
@@ -138,13 +138,16 @@ def _on_postgresql(alias: str) -> list[Subject]:
     )
 
     url = postgresql_url(alias)
-    return [
+    subjects: list[Subject] = [
         Ours(alias),
         FreshSQLAlchemy(url),
         ReusedSQLAlchemy(url),
         Floor(alias),
         OursPortable(alias),
     ]
+    if alias == "postgresql":
+        subjects.append(OursPrepared("postgresql_prepared"))
+    return subjects
 
 
 def _for_listing(alias: str) -> list[Subject]:

@@ -38,7 +38,8 @@ def machine(servers: Iterable[str], *, rounds: int, load: float) -> str:
         " many times as long the others take, and which part of our time the floor"
         " takes. Fresh: a new object for every turn, on one engine or file with default"
         " settings. Reused: one object for each session, and a pool of 15 connections"
-        " where there is one. Portable: AGENT_SESSIONS_PORTABLE."
+        " where there is one. Portable: AGENT_SESSIONS_PORTABLE. Prepared: with"
+        " prepare_threshold and server_side_binding in OPTIONS."
     )
 
 

@@ -42,6 +42,11 @@ DATABASES = {
         },
     },
     "postgresql": {**POSTGRESQL},
+    # What a project without a pooler in between may choose.
+    "postgresql_prepared": {
+        **POSTGRESQL,
+        "OPTIONS": {"prepare_threshold": 5, "server_side_binding": True},
+    },
     "postgresql_delayed": {**POSTGRESQL},
     "postgresql_counted": {**POSTGRESQL},
     "mariadb": {**MARIADB},

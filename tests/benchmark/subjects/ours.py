@@ -67,3 +67,10 @@ class OursPortable(Ours):
 class OursWal(Ours):
     name = "DjangoSession, WAL and IMMEDIATE"
     key = "ours-wal"
+
+
+class OursPrepared(Ours):
+    """With psycopg's prepared statements, which Django leaves off."""
+
+    name = "DjangoSession, prepared"
+    key = "ours-prepared"
