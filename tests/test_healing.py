@@ -22,7 +22,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, connections, transaction
 from django.test import TransactionTestCase, override_settings
 
-from agent_sessions import DjangoSession, crossing, store
+from agent_sessions import DjangoSession, crossing, signals, store
 from agent_sessions.crossing import close_connections, cross
 from agent_sessions.exceptions import AgentSessionError, SessionLockTimeout
 from agent_sessions.models import AgentSession, SessionItem
@@ -379,6 +379,57 @@ class LostAnswerTests(HealingTestCase):
             asyncio.run(main(name, lose))
             assert stored(name) == ["a", "b", "c", "d", "e"]
             assert AgentSession.objects.get(session_id=name).item_count == 5
+
+    def test_an_append_is_told_of_as_if_nothing_had_happened(self):
+        told: list[str] = []
+
+        def note(session_id: str, signal: Any, **facts: Any) -> None:
+            told.append("created" if signal is signals.session_created else "added")
+
+        for signal in signals.session_created, signals.items_added:
+            signal.connect(note)
+            self.addCleanup(signal.disconnect, note)
+        for lose in self.lose_answer, self.lose_commit:
+            name = lose.__name__
+
+            async def main(name: str, lose: Any) -> None:
+                session = DjangoSession(name)
+                # So that the next statement is the one that makes the session.
+                assert await session.get_items() == []
+                await work_here(lose)
+                await session.add_items(words("a", "b"))
+                await work_here(lose)
+                await session.add_items(words("c"))
+                created = await DjangoSession.create_session(None)
+                await work_here(lose)
+                await created.add_items(words("a"))
+
+            told.clear()
+            asyncio.run(main(name, lose))
+            assert told == ["created", "added", "added", "created", "added"]
+
+    def test_an_append_is_done_once_though_its_start_is_gone(self):
+        def remove_first() -> None:
+            SessionItem.objects.filter(position=0).delete()
+
+        def lose_answer() -> None:
+            def commit_and_lose(commit: Any) -> None:
+                commit()
+                with self.in_thread(remove_first):
+                    pass
+                self.lose()
+
+            self.at_commit(commit_and_lose)
+
+        async def main() -> None:
+            session = DjangoSession("one")
+            assert await session.get_items() == []
+            await work_here(lose_answer)
+            await session.add_items(words("a", "b", "c", "d"))
+
+        asyncio.run(main())
+        assert stored("one") == ["b", "c", "d"]
+        assert AgentSession.objects.get().next_position == 4
 
     def test_a_session_is_created_once(self):
         for lose in self.lose_answer, self.lose_commit:

@@ -8,6 +8,7 @@ failing later with "database is locked".
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,9 @@ from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt, write_transaction
 
+# What every database takes in one statement.
+_KEYS = 500
+
 RAW = ExpressionWrapper(F("data"), output_field=TextField())
 
 
@@ -39,12 +43,13 @@ def append(
     if attempt.again and (done := find_batch(handle, batch)):
         return done
     parts = split_batch(batch, using=handle.using)
+    now = timezone.now()
     with write_transaction(handle.using):
         created = None
         if not _reserve(handle, batch):
             if handle.pk is not None:
                 return None
-            created = _create(handle)
+            created = _create(handle, now)
             if not _reserve(handle, batch):
                 return None
         # Reserved and locked by this transaction: nobody else moves these meanwhile.
@@ -58,7 +63,6 @@ def append(
             current = handle.turn
         else:
             current = turn
-        now = timezone.now()
         for part in parts:
             rows = []
             for item in part:
@@ -84,13 +88,27 @@ def append(
 
 def find_batch(handle: SessionHandle, batch: list[NewItem]) -> Appended | None:
     """Return where an earlier try stored the batch, if it did before it was cut off."""
-    items = SessionItem.objects.using(handle.using)
-    first = items.filter(pk=batch[0].id).first()
-    if first is None:
-        return None
-    # It may have been popped meanwhile.
-    last = items.filter(pk=batch[-1].id).first() or first
-    return Appended(first.session_id, first.position, len(batch), last.turn)
+    items = SessionItem.objects.using(handle.using).order_by("-position")
+    index = {item.id: number for number, item in enumerate(batch)}
+    keys = list(index)
+    # Any will do, some may have been popped or pruned meanwhile. The newest knows most.
+    for end in range(len(keys), 0, -_KEYS):
+        found = (
+            items.filter(pk__in=keys[max(0, end - _KEYS) : end])
+            .select_related("session")
+            .defer("data")
+            .first()
+        )
+        if found is not None:
+            first_position = found.position - index[found.pk]
+            # Who makes a session with its first items gives both the same time.
+            created = first_position == 0 and (
+                found.created_at == found.session.created_at
+            )
+            return Appended(
+                found.session_id, first_position, len(batch), found.turn, created
+            )
+    return None
 
 
 def read(handle: SessionHandle, limit: int | None) -> Found:
@@ -186,10 +204,9 @@ def _count_removed(handle: SessionHandle, items: int, turns: int) -> None:
     handle.rows().update(**changes)
 
 
-def _create(handle: SessionHandle) -> UUID:
+def _create(handle: SessionHandle, now: datetime) -> UUID:
     # In the caller's transaction a foreign key may fail only at its very end.
     handle.refuse_missing_user()
-    now = timezone.now()
     row = AgentSession(
         session_id=handle.session_id,
         user_id=handle.user_id,
