@@ -472,6 +472,56 @@ class LostAnswerTests(HealingTestCase):
             row.refresh_from_db()
             assert row.user == alice
 
+    def test_an_update_raises_the_revision_once(self):
+        for lose in self.lose_answer, self.lose_commit:
+            row = store.create_session(None)
+
+            async def main(row: AgentSession, lose: Any) -> None:
+                await work_here(lose)
+                await work_here(partial(store.update_session, row, title="New"))
+                await work_here(lose)
+                await work_here(partial(store.update_session, row, title="New"))
+
+            asyncio.run(main(row, lose))
+            row.refresh_from_db()
+            assert (row.title, row.revision) == ("New", 2)
+
+    def test_a_suffix_that_is_replaced_by_nothing_is_known_as_replaced(self):
+        for lose in self.lose_answer, self.lose_commit:
+            name = lose.__name__
+            store.append_items(name, words("a", "b", "c"))
+
+            async def main(name: str, lose: Any) -> None:
+                session = DjangoSession(name)
+                tail = await session._get_compaction_snapshot(3)
+                await work_here(lose)
+                assert await tail.replace_suffix(1, []) is True
+                assert contents(await session.get_items()) == ["a"]
+                assert await tail.replace_suffix(1, []) is False
+
+            asyncio.run(main(name, lose))
+
+    def test_a_claim_is_told_of_once(self):
+        alice = User.objects.create(username="alice")
+        told: list[str] = []
+
+        def note(session_id: str, **facts: Any) -> None:
+            told.append(session_id)
+
+        signals.session_claimed.connect(note)
+        self.addCleanup(signals.session_claimed.disconnect, note)
+        for lose in self.lose_answer, self.lose_commit:
+            name = lose.__name__
+            store.append_items(name, words("a"))
+
+            async def main(name: str, lose: Any) -> None:
+                for _ in range(2):
+                    await work_here(lose)
+                    await DjangoSession(name).claim(alice)
+
+            asyncio.run(main(name, lose))
+        assert told == ["lose_answer", "lose_commit"]
+
     def test_a_pop_is_an_error_and_is_not_done_twice(self):
         store.append_items("one", words("a", "b", "c"))
         for lose, left in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from django.utils import timezone
@@ -66,7 +67,7 @@ def replace_tail(
     batch = encode_batch(items)
     if not positions:
         return False
-    work = partial(_replace_tail, handle, positions, batch, prune)
+    work = partial(_replace_tail, handle, positions, batch, prune, timezone.now())
     return perform(handle.using, work)
 
 
@@ -82,10 +83,16 @@ def _replace_tail(
     positions: list[int],
     batch: list[NewItem],
     prune: Callable[[Item], bool] | None,
+    moment: datetime,
     attempt: Attempt,
 ) -> bool:
-    if attempt.again and batch and portable.find_batch(handle, batch):
-        return True
+    if attempt.again:
+        # Marked at this very moment: by an earlier try, whose answer was lost.
+        marked = SessionItem.objects.using(handle.using).filter(
+            session__in=handle.rows(), position=positions[0], replaced_at=moment
+        )
+        if marked.exists():
+            return True
     with write_transaction(handle.using):
         live = _lock_live(handle)
         newest = live.order_by("-position").values_list("position", flat=True)
@@ -93,7 +100,7 @@ def _replace_tail(
             return False
         if prune is not None:
             _prune(live.filter(position__lt=positions[0]), prune)
-        live.filter(position__gte=positions[0]).update(replaced_at=timezone.now())
+        live.filter(position__gte=positions[0]).update(replaced_at=moment)
         _finish(handle, batch)
     return True
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.db.models import F
 from django.utils import timezone
 
 from agent_sessions.exceptions import (
@@ -136,7 +136,7 @@ def claim_session(session: Session, user: User, *, using: str | None = None) -> 
         raise InvalidUser("Only a user can claim a session.")
     if handle.orphaned or handle.user_id not in (None, user_id):
         raise SessionOwnershipError("The session is not open to this user.")
-    claimed = perform_on(handle, partial(_claim, user_id))
+    claimed = perform_on(handle, partial(_claim, user_id, timezone.now()))
     if claimed is None:
         raise SessionGone("There is no such session to claim.")
     pk, changed = claimed
@@ -171,11 +171,20 @@ def update_session(
         changes["archived_at"] = timezone.now() if archived else None
     if not changes:
         return
-    changes["revision"] = F("revision") + 1
+    revision: int | None = None
 
     def work(now: SessionHandle, attempt: Attempt) -> int | None:
+        nonlocal revision
         with write_transaction(now.using):
-            return now.rows().update(**changes) or None
+            if now.lock() is None:
+                return None
+            row = now.rows().select_for_update().get()
+            if revision is not None and row.revision >= revision and _has(row, changes):
+                # By an earlier try, whose answer was lost.
+                return revision
+            revision = row.revision + 1
+            now.rows().update(**changes, revision=revision)
+        return revision
 
     if perform_on(handle, work) is None:
         raise SessionGone("There is no such session.")
@@ -224,6 +233,10 @@ def clean_title(title: str) -> str:
     return title
 
 
+def _has(row: AgentSession, values: dict[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in values.items())
+
+
 def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
     handle = SessionHandle(row.session_id, row.user_id, alias)
     try:
@@ -243,24 +256,25 @@ def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
 
 
 def _claim(
-    user_id: Any, handle: SessionHandle, attempt: Attempt
+    user_id: Any, moment: datetime, handle: SessionHandle, attempt: Attempt
 ) -> tuple[UUID, bool] | None:
     owned = SessionHandle(handle.session_id, user_id, handle.using, pk=handle.pk)
     try:
         with write_transaction(handle.using):
-            changed = 0
             if handle.user_id is None:
-                now = timezone.now()
-                changed = handle.rows().update(user_id=user_id, owned_at=now)
+                handle.rows().update(user_id=user_id, owned_at=moment)
                 # In the caller's transaction the key may fail only at its end.
                 owned.refuse_missing_user()
             # Read back as the claimant: it finds this claim and an earlier one.
             mine = owned.rows().select_for_update()
-            pk = mine.values_list("pk", flat=True).first()
+            found = mine.values_list("pk", "owned_at").first()
     except IntegrityError:
         owned.refuse_missing_user()
         raise
-    return None if pk is None else (pk, changed > 0 or attempt.again)
+    if found is None:
+        return None
+    pk, owned_at = found
+    return pk, owned_at == moment
 
 
 def _recent(user: User, *, using: str | None) -> AgentSessionQuerySet:
