@@ -16,7 +16,7 @@ ROOT = Path(agent_sessions.__file__).parent
 ROWS = [
     {"exceptions", "shapes"},
     {"conf", "identifiers", "encoding", "signals"},
-    {"metadata", "fields"},
+    {"metadata", "fields", "transcript"},
     {"models"},
     {"checks"},
     {"store"},
