@@ -32,8 +32,8 @@ def encode_item(item: object, *, name: str = "item") -> str:
 
     Pydantic models are dumped first; keys that are numbers become strings, as in JSON.
     Raise InvalidItem, naming the path, if it is not a JSON object: NaN, datetimes,
-    bytes, sets, integers above 4300 digits, circles, more than 500 levels. ``name`` is
-    what the message calls the item.
+    bytes, sets, integers above 4300 digits, keys that become the same, circles, more
+    than 500 levels. ``name`` is what the message calls the item.
     """
     item = plain_item(item, name=name)
     text = _dump(item, name)
@@ -100,7 +100,33 @@ def _dump(item: Item, name: str) -> str:
         raise InvalidItem(f"{name}{_first_fault(item)}.")
     if text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(item):
         raise InvalidItem(f"{name} is nested more than {MAX_DEPTH} levels deep.")
+    if _has_odd_key(item):
+        for path, value in _walk(item):
+            if isinstance(value, dict) and len(_as_read(value)) < len(value):
+                raise InvalidItem(
+                    f"{name}{_spell(path)} cannot be stored as JSON: two of its keys "
+                    "are the same there."
+                )
     return text
+
+
+def _has_odd_key(item: Item) -> bool:
+    pending: list[Any] = [item]
+    for value in pending:  # which grows meanwhile
+        if isinstance(value, dict):
+            for key, child in value.items():
+                if type(key) is not str:
+                    return True
+                if isinstance(child, dict | list | tuple):
+                    pending.append(child)
+        else:
+            pending += [it for it in value if isinstance(it, dict | list | tuple)]
+    return False
+
+
+def _as_read(value: dict[Any, Any]) -> dict[str, None]:
+    keys: dict[str, None] = json.loads(json.dumps(dict.fromkeys(value)))
+    return keys
 
 
 def _first_fault(item: Item) -> str:

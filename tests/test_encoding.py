@@ -44,6 +44,8 @@ CIRCLE["self"] = [CIRCLE]
         (object, "['a'][1] cannot .* it is of type type"),
         (10**5000, "['a'][1] cannot .* the integer is too large"),
         ({("a", 1): 2}, "['a'][1] cannot .* it has a key of type tuple"),
+        ({1: 2, "1": 3}, "['a'][1] cannot .* two of its keys are the same there"),
+        ({"true": 2, True: 3}, "['a'][1] cannot .* two of its keys are the same there"),
         (nested(502), "item is nested more than 500 levels deep"),
         (nested(100_000), "item is a circle or nested more than 500 levels deep"),
         (CIRCLE, "item is a circle or nested more than 500 levels deep"),
@@ -99,6 +101,12 @@ def test_pydantic_items_that_cannot_be_dumped_tell_nothing():
     assert caught.value.__context__ is None
     odd = Message.model_construct(role=["secret"], content="x")
     assert decode_item(encode_item(odd)) == {"role": ["secret"], "content": "x"}
+
+
+def test_keys_that_are_no_strings_become_strings():
+    item = {7: [{None: {}}], True: 2, 2.5: ({"2": 3},)}
+    stored = {"7": [{"null": {}}], "true": 2, "2.5": [{"2": 3}]}
+    assert decode_item(encode_item(item)) == stored
 
 
 def test_keys_that_may_be_words_are_not_told():
