@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
+from unittest import mock, skipIf
 
 from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
@@ -113,6 +113,32 @@ class FirstStatementTests(TransactionTestCase):
             statements = [query["sql"] for query in queries]
             first = next(sql for sql in statements if not sql.startswith("SAVEPOINT"))
             assert not first.startswith("SELECT"), first
+
+
+@skipIf(NO_POSTGRESQL, "Each database has its own words for its plans")
+class PlanTests(TransactionTestCase):
+    def test_a_session_is_found_by_its_id_in_a_young_table_too(self):
+        alice = User.objects.create(username="alice")
+        plans: list[str] = []
+
+        def explain(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+            if sql.startswith(("WITH", "SELECT", "UPDATE")):
+                with connection.connection.cursor() as cursor:
+                    cursor.execute(f"EXPLAIN {sql}", params)
+                    plans.extend(row[0] for row in cursor.fetchall())
+            return execute(sql, params, *rest)
+
+        for _ in range(20):
+            store.create_session(alice)
+        store.append_items("s", [user("a"), user("b")], user=alice)
+        with connection.execute_wrapper(explain):
+            store.append_items("s", [user("c")], user=alice)
+            store.read_items("s", user=alice, limit=10)
+            store.pop_item("s", user=alice)
+            store.clear_session("s", user=alice)
+            store.update_session("s", user=alice, title="New")
+        assert any("agent_sessions_session_id" in line for line in plans)
+        assert not any("agent_sessions_user_recent" in line for line in plans)
 
 
 class OwnCommitTests(TransactionTestCase):
