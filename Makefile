@@ -58,7 +58,7 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@touch $@
 
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
-	contract ownership store_items statements wrappers))
+	concurrency contract healing ownership statements store_items wrappers))
 
 check: $(VENV)/.check
 	@$(BIN)/python -m tests.reachable
