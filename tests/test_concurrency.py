@@ -215,17 +215,47 @@ def read_one_after_another(session_ids: list[str], user_id: int) -> list[list[st
     return asyncio.run(main())
 
 
-def read_until(session_id: str, count: int) -> list[int]:
-    """Read until there are ``count`` items; return how many there were each time."""
+def write_in_thirds(process: int, session_id: str, readers: list[str]) -> None:
+    """Write as 4 writers; after each third every reader must have read more."""
+
+    async def write(session: DjangoSession, some: list[Items]) -> None:
+        for batch in some:
+            await session.add_items(batch)
+
+    async def main() -> None:
+        writers = range(process * 4, process * 4 + 4)
+        sessions = {writer: DjangoSession(session_id) for writer in writers}
+        for third in range(3):
+            for reader in readers:
+                while len(await DjangoSession(reader).get_items()) < third:
+                    await asyncio.sleep(0.01)
+            await asyncio.gather(
+                *(
+                    write(session, list(batches(writer, 12))[4 * third :][:4])
+                    for writer, session in sessions.items()
+                )
+            )
+
+    asyncio.run(main())
+
+
+def read_until(session_id: str, count: int, reader: str) -> list[int]:
+    """
+    Read until there are ``count`` items; return how many there were each time.
+
+    The session ``reader`` is told of the first times that there were more.
+    """
 
     async def main() -> list[int]:
-        session = DjangoSession(session_id)
+        session, told = DjangoSession(session_id), DjangoSession(reader)
         earlier: list[str] = []
         lengths = []
         while len(earlier) < count:
             now = words(await session.get_items())
             missing = set(earlier) - set(now)
             assert now[: len(earlier)] == earlier, (len(earlier), len(now), missing)
+            if len(now) > len(earlier) and len(set(lengths)) < 4:
+                await told.add_items([say("assistant", str(len(now)))])
             lengths.append(len(now))
             earlier = now
         return lengths
@@ -401,9 +431,10 @@ class AppendTests(ConcurrencyTestCase):
             assert item.turn == current
 
     def test_an_earlier_read_is_a_prefix_of_a_later_one(self):
-        writers = [(write_from_coroutines, n, "shared", None, 4, 12) for n in (0, 1)]
+        names = ["one reader", "another"]
+        writers = [(write_in_thirds, n, "shared", names) for n in (0, 1)]
         count = sum(len(batch) for n in range(8) for batch in batches(n, 12))
-        readers = [(read_until, "shared", count)] * 2
+        readers = [(read_until, "shared", count, name) for name in names]
         lengths = self.run_together(*writers, *readers)[2:]
         for seen in lengths:
             assert len(set(seen)) > 2, "The readers came before or after the writers."
