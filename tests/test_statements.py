@@ -15,6 +15,7 @@ from django.test import TransactionTestCase
 from django.test.utils import CaptureQueriesContext
 
 from agent_sessions import DjangoSession, store
+from agent_sessions.conf import conf
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.store import batches
 
@@ -139,6 +140,36 @@ class PlanTests(TransactionTestCase):
             store.update_session("s", user=alice, title="New")
         assert any("agent_sessions_session_id" in line for line in plans)
         assert not any("agent_sessions_user_recent" in line for line in plans)
+
+
+@skipIf(connection.vendor != "mysql", "Other snapshots are whole")
+@skipIf(conf.AGENT_SESSIONS_PORTABLE, "Plain ORM has no header to compare with")
+class SnapshotTests(TransactionTestCase):
+    def test_a_read_that_misses_a_counted_item_is_made_again(self):
+        store.append_items("s", [user("a"), user("b"), user("c")])
+        missed = SessionItem.objects.get(position=1)
+        for limit in (None, 3):
+            reads: list[str] = []
+            key = missed.pk
+            missed.delete()
+
+            def execute(
+                execute: Any, sql: str, *rest: Any, reads: Any = reads, key: Any = key
+            ) -> Any:
+                result = execute(sql, *rest)
+                reads.append(sql)
+                if len(reads) == 1:
+                    missed.pk = key
+                    missed.save(force_insert=True)
+                return result
+
+            with connection.execute_wrapper(execute):
+                items = store.read_items("s", limit=limit)
+            assert [item["content"] for item in items] == ["a", "b", "c"]
+            with self.assertNumQueries(1):
+                store.read_items("s", limit=limit)
+        with self.assertNumQueries(1):
+            assert len(store.read_items("s", limit=2)) == 2
 
 
 class OwnCommitTests(TransactionTestCase):
