@@ -7,10 +7,12 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
+from urllib.parse import quote
 
 from agents import Runner
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from django.test import SimpleTestCase, TestCase
 
 from agent_sessions import DjangoSession
@@ -26,15 +28,34 @@ desk = import_module("support_desk.agent")
 class ExampleProjectTests(SimpleTestCase):
     """The site from outside: its commands, each in a process, on its own database."""
 
+    databases = {"default"}
+
     def setUp(self):
-        folder = self.enterContext(tempfile.TemporaryDirectory())
         self.environment = {
             **os.environ,
-            "DATABASE_URL": f"sqlite:///{folder}/demo.sqlite3",
+            "DATABASE_URL": self.make_database(),
             "DJANGO_SETTINGS_MODULE": "example.settings",
             "OPENAI_API_KEY": "",
             "PYTHONIOENCODING": "utf-8",
         }
+
+    def make_database(self):
+        """Make an empty database of the kind under test and return its URL."""
+        if connection.vendor != "postgresql":
+            # The example knows two kinds.
+            folder = self.enterContext(tempfile.TemporaryDirectory())
+            return f"sqlite:///{folder}/demo.sqlite3"
+        settings = connection.settings_dict
+        name = f"{settings['NAME']}_demo"
+        quoted = connection.ops.quote_name(name)
+        drop = f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"
+        for statement in (drop, f"CREATE DATABASE {quoted}"):
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        self.addCleanup(lambda: connection.cursor().execute(drop))
+        user, password = (quote(settings[key], safe="") for key in ("USER", "PASSWORD"))
+        host = f"{settings['HOST']}:{settings['PORT']}"
+        return f"postgres://{user}:{password}@{host}/{quote(name, safe='')}"
 
     def run_command(self, *command, **environment):
         return subprocess.run(
@@ -68,6 +89,11 @@ class ExampleProjectTests(SimpleTestCase):
             [line for line in story if "(process" not in line] for story in stories
         )
         assert first == second
+
+    def test_the_site_is_on_the_database_under_test(self):
+        code = "from django.db import connection; print(connection.vendor)"
+        expected = {"mysql": "sqlite"}.get(connection.vendor, connection.vendor)
+        assert self.manage("shell", "--no-imports", "-c", code).strip() == expected
 
     def test_the_sites_own_tests_pass(self):
         self.manage("check", "--fail-level", "WARNING")
