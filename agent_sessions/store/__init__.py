@@ -16,6 +16,11 @@ from agent_sessions.store.items import (
     pop_item,
     read_items,
 )
+from agent_sessions.store.selections import (
+    archive_sessions,
+    delete_sessions,
+    remove_owners,
+)
 from agent_sessions.store.sessions import (
     claim_session,
     create_session,
@@ -29,10 +34,12 @@ from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
 __all__ = [
     "append_items",
+    "archive_sessions",
     "claim_session",
     "clear_session",
     "create_session",
     "delete_session",
+    "delete_sessions",
     "get_session",
     "get_sessions",
     "get_sessions_for_user",
@@ -41,6 +48,7 @@ __all__ = [
     "read_tail",
     "read_user_metadata",
     "record_access",
+    "remove_owners",
     "replace_items",
     "replace_tail",
     "row_handle",
