@@ -113,6 +113,7 @@ class AgentSession(models.Model):
                 fields=["user", "-updated_at", "-id"],
                 name="agent_sessions_user_recent",
             ),
+            models.Index(fields=["-updated_at", "-id"], name="agent_sessions_recent"),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -166,6 +166,10 @@ class Migration(migrations.Migration):
                         fields=["user", "-updated_at", "-id"],
                         name="agent_sessions_user_recent",
                     ),
+                    models.Index(
+                        fields=["-updated_at", "-id"],
+                        name="agent_sessions_recent",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(
