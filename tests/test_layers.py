@@ -20,7 +20,7 @@ ROWS = [
     {"models"},
     {"checks"},
     {"store"},
-    {"access"},
+    {"access", "jsonlines"},
     {"crossing"},
     {"adapter"},
     {"admin"},

@@ -1,0 +1,126 @@
+"""
+Sessions as JSON Lines, to take along and to bring back.
+
+The first line is a header, ``{"format": "agent_sessions", "version": 1}``. Then comes
+each session, ``{"session": {...}}``, followed by its items, oldest first,
+``{"item": {...}}``. Replaced items are among them. An item's ``data`` is the item
+itself; or a string, the text of a row that JSON would not give back to the letter
+(broken rows). Times are ISO 8601, keys are UUIDs; ``user`` is the owner's key as text
+and ``username`` their user name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db.models import ExpressionWrapper, F, TextField
+
+from agent_sessions.encoding import decode_item, encode_item
+from agent_sessions.models import AgentSession, SessionItem
+
+FORMAT = "agent_sessions"
+VERSION = 1
+
+SESSIONS_AT_ONCE = 100
+ITEMS_AT_ONCE = 1000
+
+
+def dump_sessions(sessions: Iterable[UUID], *, using: str) -> Iterator[bytes]:
+    """
+    Yield these sessions line by line, in their order; unknown ones are left out.
+
+    Memory stays flat: at most 1,000 items are held at once.
+    """
+    yield _line({"format": FORMAT, "version": VERSION})
+    remaining = iter(sessions)
+    while keys := list(islice(remaining, SESSIONS_AT_ONCE)):
+        rows = AgentSession.objects.using(using).select_related("user").in_bulk(keys)
+        for key in keys:
+            if key in rows:
+                yield _line({"session": _dump_session(rows[key])})
+                yield from _dump_items(rows[key], using)
+
+
+def _dump_session(row: AgentSession) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "session_id": row.session_id,
+        "user": None if row.user_id is None else str(row.user_id),
+        "username": None if row.user is None else row.user.get_username(),
+        "owned_at": row.owned_at,
+        "title": row.title,
+        "preview": row.preview,
+        "metadata": row.metadata,
+        "archived_at": row.archived_at,
+        "revision": row.revision,
+        "item_count": row.item_count,
+        "turn_count": row.turn_count,
+        "next_position": row.next_position,
+        "next_turn": row.next_turn,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _dump_items(row: AgentSession, using: str) -> Iterator[bytes]:
+    # What came after the session's line was written is not counted in it.
+    items = SessionItem.objects.using(using).filter(
+        session=row.pk, position__lt=row.next_position
+    )
+    text = ExpressionWrapper(F("data"), output_field=TextField())
+    columns = (
+        items.annotate(text=text)
+        .order_by("position")
+        .values_list(
+            "id",
+            "position",
+            "turn",
+            "type",
+            "role",
+            "created_at",
+            "replaced_at",
+            "text",
+        )
+    )
+    after = -1
+    while True:
+        page = list(columns.filter(position__gt=after)[:ITEMS_AT_ONCE])
+        for pk, position, turn, kind, role, created_at, replaced_at, data in page:
+            item = {
+                "id": pk,
+                "position": position,
+                "turn": turn,
+                "type": kind,
+                "role": role,
+                "created_at": created_at,
+                "replaced_at": replaced_at,
+            }
+            yield _item_line(item, data)
+            after = position
+        if len(page) < ITEMS_AT_ONCE:
+            return
+
+
+def _item_line(item: dict[str, Any], data: str) -> bytes:
+    decoded = decode_item(data)
+    if decoded is None or encode_item(decoded) != data:
+        return _line({"item": {**item, "data": data}})
+    # The text as it stands, without a second encoding.
+    head = _line({"item": item}).rstrip(b"}\n")
+    return head + b',"data":' + data.encode() + b"}}\n"
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    text = json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), default=_dump_value
+    )
+    # Databases keep no half of a surrogate pair.
+    return text.encode() + b"\n"
+
+
+def _dump_value(value: Any) -> str:
+    return str(value) if isinstance(value, UUID) else str(value.isoformat())
