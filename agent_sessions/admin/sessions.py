@@ -6,14 +6,13 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from agent_sessions.access import may_read
+from agent_sessions.admin.actions import SessionActions
+from agent_sessions.admin.session_list import SessionList
 from agent_sessions.models import AgentSession
 
 
 @admin.register(AgentSession)
-class AgentSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ["id", "user", "item_count", "turn_count", "updated_at"]
-    list_select_related = ["user"]
-    show_full_result_count = False
+class AgentSessionAdmin(SessionList, SessionActions):
     fields = ["id", "session_id", "user", "item_count", "turn_count", "updated_at"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -2,7 +2,8 @@
 A project unlike the tests' own; the environment says how.
 
 PROJECT_USERS names a user model of tests.projects.people, PROJECT_ROUTER a router of
-tests.projects.routers. With PROJECT_WITHOUT_SDK the SDK is not installed.
+tests.projects.routers. With PROJECT_WITHOUT_SDK the SDK is not installed, with
+PROJECT_ADMIN the admin is.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ INSTALLED_APPS = [
     "tests.projects.people",
     "agent_sessions",
 ]
+if "PROJECT_ADMIN" in os.environ:
+    INSTALLED_APPS = ["django.contrib.admin", *INSTALLED_APPS]
 AUTH_USER_MODEL = os.environ.get("PROJECT_USERS", "auth.User")
 SECRET_KEY = "for tests only"
+# The admin alone, as a part of the tests: nobody opens its pages.
+SILENCED_SYSTEM_CHECKS = [
+    f"admin.E{number}" for number in (403, 404, 406, 408, 409, 410)
+]
 USE_TZ = True
