@@ -575,6 +575,18 @@ def test_the_head_of_a_long_text_ends_between_words():
     assert (short.head, short.rest) == (short.text, "")
 
 
+def test_a_call_has_a_gist_of_one_line():
+    block = read_one_pair(call(), output(output="a\nb" * 100))
+    assert block.gist == '{ "id": 7 }'
+    assert block.answer_gist.startswith("a ba ba")
+    assert len(block.answer_gist) == 90
+    failed = read_one({"type": "mcp_call", "name": "x", "error": "timeout"})
+    assert failed.answer_gist == "timeout"
+    image = read_one({"type": "image_generation_call", "result": "AAAA"})
+    assert image.answer_gist == "Image"
+    assert read_one(call()).answer_gist == ""
+
+
 # Turns
 
 

@@ -30,6 +30,13 @@ from agent_sessions.store.sessions import (
     get_sessions_for_user,
     update_session,
 )
+from agent_sessions.store.transcripts import (
+    find_row,
+    iterate_rows,
+    read_blocks,
+    read_raw,
+    read_transcript_page,
+)
 from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
 __all__ = [
@@ -40,12 +47,17 @@ __all__ = [
     "create_session",
     "delete_session",
     "delete_sessions",
+    "find_row",
     "get_session",
     "get_sessions",
     "get_sessions_for_user",
+    "iterate_rows",
     "pop_item",
+    "read_blocks",
     "read_items",
+    "read_raw",
     "read_tail",
+    "read_transcript_page",
     "read_user_metadata",
     "record_access",
     "remove_owners",

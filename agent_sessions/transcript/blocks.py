@@ -16,7 +16,14 @@ from agent_sessions.transcript.parts import (
     Part,
     Refusal,
     Text,
+    gist,
     shorten_part,
+)
+from agent_sessions.transcript.words import (
+    phase_word,
+    role_word,
+    status_word,
+    tool_word,
 )
 
 
@@ -42,6 +49,16 @@ class Message(Block):
     status: str = ""
     phase: str = ""
     extra: Code | None = None
+
+    @property
+    def speaker(self) -> str:
+        return role_word(self.role)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what is worth saying of the message as such."""
+        words = (phase_word(self.phase), status_word(self.status))
+        return [word for word in words if word]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +87,14 @@ class ToolOutput(Block):
     status: str = ""
     call_position: int | None = None
 
+    @property
+    def tool(self) -> str:
+        return tool_word(self.family)
+
+    @property
+    def state(self) -> str:
+        return status_word(self.status)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall(Block):
@@ -91,6 +116,24 @@ class ToolCall(Block):
     results: tuple[Part, ...] = ()
     error: Code | None = None
     output: ToolOutput | None = None
+
+    @property
+    def tool(self) -> str:
+        return tool_word(self.family)
+
+    @property
+    def state(self) -> str:
+        return status_word(self.status)
+
+    @property
+    def gist(self) -> str:
+        return gist(self.input)
+
+    @property
+    def answer_gist(self) -> str:
+        if self.error is not None:
+            return gist((self.error,))
+        return gist(self.output.parts if self.output else self.results)
 
     @property
     def is_answered(self) -> bool:

@@ -30,13 +30,6 @@ from agent_sessions.transcript.blocks import (
     Unknown,
 )
 from agent_sessions.transcript.parts import Attachment, Code, Part, Refusal, Text
-from agent_sessions.transcript.words import (
-    attachment_word,
-    phase_word,
-    role_word,
-    status_word,
-    tool_word,
-)
 
 
 def write_markdown(
@@ -89,8 +82,7 @@ def _write(block: Block) -> Iterator[str]:
 
 @_write.register
 def _(block: Message) -> Iterator[str]:
-    details = (phase_word(block.phase), status_word(block.status))
-    yield _head(block, role_word(block.role), *details)
+    yield _head(block, block.speaker, *block.remarks)
     yield from _parts(block.parts)
     if block.extra is not None:
         yield fence(block.extra.text, "json")
@@ -105,8 +97,7 @@ def _(block: Reasoning) -> Iterator[str]:
 @_write.register
 def _(block: ToolCall) -> Iterator[str]:
     name = f"{block.namespace} {block.name}".strip()
-    status = status_word(block.status)
-    yield _head(block, tool_word(block.family), status, code=name)
+    yield _head(block, block.tool, block.state, code=name)
     yield from _parts(block.input)
     yield from _parts(block.results)
     if block.error is not None:
@@ -131,8 +122,7 @@ def _(block: Approval) -> Iterator[str]:
 
 @_write.register
 def _(block: ToolOutput) -> Iterator[str]:
-    status = status_word(block.status)
-    yield _head(block, gettext("Output"), tool_word(block.family), status)
+    yield _head(block, gettext("Output"), block.tool, block.state)
     if block.call_position is None:
         yield _note(gettext("Its call is not among the items before."))
     yield from _parts(block.parts)
@@ -204,7 +194,7 @@ def _parts(parts: tuple[Part, ...]) -> Iterator[str]:
 
 def _answer(block: ToolCall) -> Iterator[str]:
     if block.output is not None:
-        status = status_word(block.output.status)
+        status = block.output.state
         label = gettext("Output")
         yield _note(
             f"{label}: {status} · #{block.output.position}"
@@ -222,7 +212,7 @@ def _attachment(part: Attachment) -> str:
     if part.size is not None:
         facts.append(size % {"count": part.size})
     spelled = " ".join(inline_code(fact) for fact in facts if fact)
-    return f"\n*{_inline(attachment_word(part.type))}* {spelled}".rstrip() + "\n"
+    return f"\n*{_inline(part.label)}* {spelled}".rstrip() + "\n"
 
 
 def _note(text: str) -> str:

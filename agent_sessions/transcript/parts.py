@@ -12,9 +12,11 @@ from agent_sessions.transcript.spelling import (
     spell_json,
     spell_text,
 )
+from agent_sessions.transcript.words import attachment_word
 
 # How much of a long text is shown at first.
 HEAD_LENGTH = 2000
+GIST_LENGTH = 90
 
 # URLs and names are for people to recognize, not to follow.
 _NAME_LENGTH = 300
@@ -88,6 +90,10 @@ class Attachment:
     size: int | None = None
     name: str = ""
     reference: str = ""
+
+    @property
+    def label(self) -> str:
+        return attachment_word(self.type)
 
 
 Part: TypeAlias = Text | Code | Refusal | Attachment
@@ -234,6 +240,16 @@ def word(value: Any) -> str:
         return ""
     line = " ".join(spell_text(value[: _NAME_LENGTH * 2]).split())
     return line if len(line) <= _NAME_LENGTH else line[: _NAME_LENGTH - 1] + "…"
+
+
+def gist(parts: tuple[Part, ...]) -> str:
+    """Return the start of the parts on one line, for who looks for a place."""
+    texts = (
+        part.label if isinstance(part, Attachment) else part.text[: GIST_LENGTH * 4]
+        for part in parts
+    )
+    line = " ".join(" ".join(texts).split())
+    return line if len(line) <= GIST_LENGTH else line[: GIST_LENGTH - 1] + "…"
 
 
 def shorten_part(part: Part, limit: int) -> Part:

@@ -7,6 +7,8 @@ from itertools import groupby
 
 from agent_sessions.transcript.blocks import Block, ToolCall
 
+NOTABLE_GAP = timedelta(minutes=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -22,6 +24,13 @@ class Turn:
     idle: timedelta | None
     continued: bool
     blocks: tuple[Block, ...]
+
+    @property
+    def idle_since(self) -> datetime | None:
+        """Return when the gap before the turn began, None if it is not worth a word."""
+        if self.idle is None or self.idle < NOTABLE_GAP:
+            return None
+        return self.started_at - self.idle
 
 
 @dataclass(frozen=True, slots=True)
