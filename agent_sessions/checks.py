@@ -11,6 +11,7 @@ from django.core import checks
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
+from agent_sessions import markdown
 from agent_sessions.conf import Settings, conf
 
 PREFIX = "AGENT_SESSIONS_"
@@ -128,9 +129,11 @@ def _wrong_settings() -> list[tuple[str, str]]:
         wrong.append((f"{PREFIX}ON_USER_DELETE", '"keep" or "delete"'))
     if not _is_positive(conf.AGENT_SESSIONS_LOCK_TIMEOUT, int | float):
         wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive, finite number of seconds"))
-    for name in ("PORTABLE", "REQUIRE_REASON", "SHOW_CONTENT"):
+    for name in ("PORTABLE", "RENDER_MARKDOWN", "REQUIRE_REASON", "SHOW_CONTENT"):
         if not isinstance(getattr(conf, PREFIX + name), bool):
             wrong.append((PREFIX + name, "True or False"))
+    if conf.AGENT_SESSIONS_RENDER_MARKDOWN is True and not markdown.is_installed():
+        wrong.append((f"{PREFIX}RENDER_MARKDOWN", "False without the extra [markdown]"))
     if not _is_function_path(conf.AGENT_SESSIONS_ACCESS_USER):
         wrong.append((f"{PREFIX}ACCESS_USER", "the dotted path of a function or None"))
     if not _is_positive(conf.AGENT_SESSIONS_THREADS, int):

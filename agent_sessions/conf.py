@@ -34,6 +34,11 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_PORTABLE", False)
 
     @property
+    def AGENT_SESSIONS_RENDER_MARKDOWN(self) -> bool:
+        """Whether the admin shows what agents say as Markdown; needs [markdown]."""
+        return getattr(settings, "AGENT_SESSIONS_RENDER_MARKDOWN", False)
+
+    @property
     def AGENT_SESSIONS_REQUIRE_REASON(self) -> bool:
         """Whether an access to what was said is refused without a reason."""
         return getattr(settings, "AGENT_SESSIONS_REQUIRE_REASON", False)

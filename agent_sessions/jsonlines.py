@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from uuid import UUID
 from django.db.models import ExpressionWrapper, F, TextField
 
 from agent_sessions.encoding import decode_item, encode_item
+from agent_sessions.exceptions import InvalidItem
 from agent_sessions.models import AgentSession, SessionItem
 
 FORMAT = "agent_sessions"
@@ -107,7 +109,11 @@ def _dump_items(row: AgentSession, using: str) -> Iterator[bytes]:
 
 def _item_line(item: dict[str, Any], data: str) -> bytes:
     decoded = decode_item(data)
-    if decoded is None or encode_item(decoded) != data:
+    text = None
+    # What others wrote into the table may be more than we write: NaN, endless nesting.
+    with suppress(InvalidItem):
+        text = None if decoded is None else encode_item(decoded)
+    if text != data:
         return _line({"item": {**item, "data": data}})
     # The text as it stands, without a second encoding.
     head = _line({"item": item}).rstrip(b"}\n")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from unittest.mock import patch
 
 from django.conf import settings
 from django.core import checks
@@ -34,6 +35,7 @@ class SettingsTests(SimpleTestCase):
         assert conf.AGENT_SESSIONS_LOCK_TIMEOUT == 5
         assert conf.AGENT_SESSIONS_METADATA_MAX_BYTES == 16_384
         assert conf.AGENT_SESSIONS_ON_USER_DELETE == "keep"
+        assert conf.AGENT_SESSIONS_RENDER_MARKDOWN is False
         assert conf.AGENT_SESSIONS_REQUIRE_REASON is False
         assert conf.AGENT_SESSIONS_SHOW_CONTENT is True
         assert conf.AGENT_SESSIONS_THREADS == 8
@@ -53,6 +55,15 @@ class SettingsTests(SimpleTestCase):
         assert "AGENT_SESSIONS_THREAD " in problem.msg
         assert "AGENT_SESSIONS_THREADS" in problem.hint
 
+    def test_markdown_needs_its_extra(self):
+        missing = patch("agent_sessions.markdown.find_spec", return_value=None)
+        with override_settings(AGENT_SESSIONS_RENDER_MARKDOWN=True):
+            assert check_settings(None) == []
+            with missing:
+                (problem,) = check_settings(None)
+        assert problem.id == "agent_sessions.E001"
+        assert "[markdown]" in problem.msg
+
     def test_wrong_values_are_errors(self):
         wrong: dict[str, list[Any]] = {
             "AGENT_SESSIONS_ACCESS_USER": [
@@ -66,6 +77,7 @@ class SettingsTests(SimpleTestCase):
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
+            "AGENT_SESSIONS_RENDER_MARKDOWN": [0, None, "yes"],
             "AGENT_SESSIONS_REQUIRE_REASON": [0, None, "yes"],
             "AGENT_SESSIONS_SHOW_CONTENT": [1, None, "no"],
             "AGENT_SESSIONS_THREADS": [0, -8, 1.5, "8", None, True],
