@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,8 +30,28 @@ TITLE_MAX_LENGTH = 200
 REASON_MAX_LENGTH = 500
 
 
+_aside = ContextVar("agent_sessions_aside", default=False)
+
+
+@contextmanager
+def sessions_aside() -> Iterator[None]:
+    """
+    Leave sessions out of what Django collects around a user that it is to delete.
+
+    For asking what a deletion would take, not for deleting: sessions that name a
+    deleted user are refused by the database.
+    """
+    token = _aside.set(True)
+    try:
+        yield
+    finally:
+        _aside.reset(token)
+
+
 def keep_or_delete(collector: Any, field: Any, sub_objs: Any, using: str) -> None:
     """Do to a deleted user's sessions what AGENT_SESSIONS_ON_USER_DELETE says."""
+    if _aside.get():
+        return
     if conf.AGENT_SESSIONS_ON_USER_DELETE == "delete":
         models.CASCADE(collector, field, sub_objs, using)
     else:
