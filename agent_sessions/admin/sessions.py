@@ -11,13 +11,12 @@ from agent_sessions.models import AgentSession
 
 
 @admin.register(AgentSession)
-<<<<<<< Updated upstream
-class AgentSessionAdmin(SessionList, SessionActions, TranscriptAdmin):  # type: ignore[misc]
-=======
-class AgentSessionAdmin(SessionList, SessionActions, SessionReports):
-    fields = ["id", "session_id", "user", "item_count", "turn_count", "updated_at"]
-
->>>>>>> Stashed changes
+class AgentSessionAdmin(  # type: ignore[misc]
+    SessionList,
+    SessionActions,
+    SessionReports,
+    TranscriptAdmin,
+):
     def has_add_permission(self, request: HttpRequest) -> bool:
         # Sessions begin with what agents say, and nobody puts words into their mouths.
         return False
