@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, timedelta
+from unittest import mock
 
 from django.contrib.auth.models import User
 from django.core.cache import cache
@@ -64,21 +65,36 @@ class OverviewTests(TestCase):
         assert found.sessions[today - timedelta(days=40)] == 1
 
     def test_items_are_counted_within_a_bound_that_the_page_tells(self):
-        store.append_items("s", [say("x")] * 10)
-        first = SessionItem.objects.order_by("pk")[:4]
-        past = timezone.now() - timedelta(days=1)
-        SessionItem.objects.filter(pk__in=[item.pk for item in first]).update(
-            created_at=past
-        )
+        for day in (3, 2, 1, 0):
+            self.append_in_the_past(day, count=4)
         limit = statistics.ITEM_LIMIT
         try:
-            statistics.ITEM_LIMIT = 6
+            statistics.ITEM_LIMIT = 10
             found = statistics.collect_statistics(7)
-            assert found.is_cut
-            response = self.client.get(OVERVIEW)
-            self.assertContains(response, "Only the newest")
+            self.assertContains(self.client.get(OVERVIEW), "Only the newest")
         finally:
             statistics.ITEM_LIMIT = limit
+        assert found.is_cut
+        assert 8 <= found.counted_items <= 12
+        assert [*found.items.values()][-2:] == [4, 4]
+        found = statistics.collect_statistics(7)
+        assert [*found.items.values()] == [0, 0, 0, 4, 4, 4, 4]
+        assert not found.is_cut
+
+    def append_in_the_past(self, days, *, count):
+        moment = timezone.now() - timedelta(days=days)
+        nanoseconds = int(moment.timestamp() * 10**9)
+        row, _ = AgentSession.objects.get_or_create(session_id="s")
+        with mock.patch("time.time_ns", return_value=nanoseconds):
+            SessionItem.objects.bulk_create(
+                SessionItem(
+                    session=row,
+                    position=100 * days + number,
+                    data=say("x"),
+                    created_at=moment,
+                )
+                for number in range(count)
+            )
 
     def test_it_costs_the_same_for_any_number(self):
         self.client.get(OVERVIEW)

@@ -64,8 +64,8 @@ def collect_statistics(days: int) -> Statistics:
     since = _first_moment(now, days)
     active = AgentSession.objects.filter(updated_at__gte=since).order_by()
     totals = _read_totals(active, now, days)
-    items_since, is_cut = _bound_items(since)
-    per_type = _count_items(items_since)
+    items_since, is_cut = _bound_items(since, now)
+    per_type = _count_items(items_since, now)
     items: dict[date, int] = _empty_days(now, days)
     types: dict[str, int] = {}
     for day, kind, count in per_type:
@@ -116,18 +116,27 @@ def _find_busiest(active: Any) -> list[tuple[Any, int, int, datetime]]:
     return list(counted.order_by("-sessions", "-last")[:BUSIEST])
 
 
-def _bound_items(since: datetime) -> tuple[datetime, bool]:
+def _bound_items(since: datetime, now: datetime) -> tuple[datetime, bool]:
     """Return from when on items are counted, and whether that is later than asked."""
-    newest = SessionItem.objects.filter(pk__gte=_first_key(since)).order_by("-pk")
-    at_bound = newest.values_list("created_at", flat=True)
-    last = list(at_bound[ITEM_LIMIT : ITEM_LIMIT + 1])
-    return (max(last[0], since), True) if last else (since, False)
+    keys = _made_between(since, now).order_by("-pk").values_list("pk", flat=True)
+    # The key tells the time: the index alone answers.
+    last = list(keys[ITEM_LIMIT : ITEM_LIMIT + 1])
+    if not last:
+        return since, False
+    moment = datetime.fromtimestamp((last[0].int >> 80) / 1000, UTC)
+    return (moment if timezone.is_aware(since) else timezone.make_naive(moment)), True
 
 
-def _count_items(since: datetime) -> list[tuple[date, str, int]]:
-    items = SessionItem.objects.filter(pk__gte=_first_key(since), created_at__gte=since)
+def _count_items(since: datetime, now: datetime) -> list[tuple[date, str, int]]:
+    items = _made_between(since, now).filter(created_at__gte=since)
     days = items.values_list(TruncDate("created_at", tzinfo=UTC), "type")
     return list(days.annotate(Count("pk")).order_by())
+
+
+def _made_between(since: datetime, now: datetime) -> Any:
+    return SessionItem.objects.filter(
+        pk__gte=_first_key(since), pk__lt=_first_key(now + timedelta(days=1))
+    )
 
 
 def _first_key(moment: datetime) -> UUID:
