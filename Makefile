@@ -15,7 +15,7 @@ help:
 	@echo "make demo SERVE=0    the conversation alone"
 	@echo "make demo PORT=8123  the site on this port; DATABASE_URL=postgres://... too"
 	@echo "make test            the tests, on SQLite"
-	@echo "make check           all that CI runs: three databases, lint, types"
+	@echo "make check           all that CI runs: three databases, browser, lint, types"
 	@echo "make bench           compare with the SDK's sessions; BENCH=--quick, BENCH=--help"
 
 # Stamps, because pip takes seconds to find that there is nothing to do.
@@ -68,6 +68,7 @@ check: $(VENV)/.check
 	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
+	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet -m browser
 	@# The store's other path, and psycopg's other way to bind.
 	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet $(STORE)
 	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet $(STORE)

@@ -1,4 +1,4 @@
-"""Say which databases `make check` cannot reach, and what to install."""
+"""Say what `make check` cannot reach, and what to install."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def missing() -> list[str]:
         problems.append("initdb for a private cluster. Debian package: postgresql")
     if not shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"):
         problems.append("mariadbd for a private server. Debian package: mariadb-server")
+    if not shutil.which("chromium"):
+        problems.append("chromium for the browser tests. Debian package: chromium")
     return problems
 
 
 if __name__ == "__main__":
     if problems := missing():
-        print("make check needs all three databases. Missing:", *problems, sep="\n  ")
+        print("make check needs more than is there. Missing:", *problems, sep="\n  ")
         sys.exit(1)
