@@ -37,6 +37,34 @@ class AccessPageTests(TestCase):
         response = self.client.get(self.page("change", self.record.pk))
         self.assertContains(response, str(self.session))
 
+    def test_records_of_a_session_or_a_user_are_found(self):
+        store.record_access(
+            SessionAccess.Action.SEARCHED, channel=SessionAccess.Channel.ADMIN
+        )
+        self.client.force_login(self.ann)
+        for term, count in {
+            str(self.session): 1,
+            self.session.hex: 1,
+            "ann": 1,
+            "": 2,
+            str(uuid7()): 0,
+            "nobody": 0,
+        }.items():
+            response = self.client.get(LIST, {"q": term})
+            assert len(response.context["cl"].result_list) == count, term
+
+    def test_the_list_costs_the_same_for_any_number(self):
+        self.client.force_login(self.ann)
+        for _ in range(2):
+            with self.assertNumQueries(6):
+                self.client.get(LIST)
+            store.record_access(
+                SessionAccess.Action.OPENED,
+                channel=SessionAccess.Channel.ADMIN,
+                sessions=[uuid7() for _ in range(20)],
+                user=self.ann,
+            )
+
     def test_others_do_not_see_them(self):
         self.client.force_login(create_staff("bob", "view_agentsession"))
         assert self.client.get(LIST).status_code == 403

@@ -46,7 +46,7 @@ class OverviewTests(TestCase):
         self.age(last_week, 5)
         for _ in range(2):
             row = store.create_session(self.alice)
-            store.append_items(row, [say("x"), call()])
+            store.append_items(row, [{**say("x"), "type": "message"}, call()])
         store.append_items("anonymous", [say("x")] * 30)
         found = statistics.collect_statistics(30)
         today = timezone.now().astimezone(UTC).date()
@@ -54,7 +54,7 @@ class OverviewTests(TestCase):
         assert found.sessions[today] == 3
         assert found.sessions[today - timedelta(days=5)] == 1
         assert found.items[today] == 34
-        assert found.types == {"": 32, "function_call": 2}
+        assert found.types == {"message": 32, "function_call": 2}
         assert (found.active_sessions, found.stored_items) == (4, 34)
         assert found.active_users == {1: 1, 7: 2, 30: 2}
         assert found.sizes == [1, 2, 1, 0, 0]

@@ -396,6 +396,7 @@ class CostTests(AdminTestCase):
             self.client.force_login(self.reader)
             response = self.client.get(LIST)
             self.assertContains(response, "The first 5 sessions.")
+            self.assertNotContains(response, "5 results")
         finally:
             paginator.COUNT_LIMIT = limit
         response = self.client.get(LIST)

@@ -9,7 +9,7 @@ from django.db.models import Count, Max, Sum
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import path
-from django.utils.translation import gettext, pgettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions.admin.charts import draw
@@ -73,10 +73,6 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
         days = _number(request.GET.get("days"), 30)
         days = days if days in PERIODS else 30
         found = read_statistics(days)
-        types = [
-            (kind or pgettext("type of an item", "message"), count)
-            for kind, count in found.types.items()
-        ]
         sizes = [
             gettext("Empty"),
             gettext("1 to 20 items"),
@@ -94,7 +90,7 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
             minutes=CACHE_SECONDS // 60,
             sessions=draw(found.sessions.items()),
             items=draw(found.items.items()),
-            types=draw(types),
+            types=draw(found.types.items()),
             sizes=draw(zip(sizes, found.sizes, strict=True)),
             busiest=self._name_users(request, found.busiest),
         )

@@ -78,6 +78,9 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method != "POST":
             changelist.search_help_text = self._search_help(request)
             changelist.result_list = list(changelist.result_list)
+            if changelist.paginator.is_cut:
+                # Django would tell the bound as the number of results.
+                changelist.full_result_count = changelist.result_count
             self._look_up(request, changelist.result_list)
         return changelist
 

@@ -70,6 +70,8 @@ def collect_statistics(days: int) -> Statistics:
     types: dict[str, int] = {}
     for day, kind, count in per_type:
         items[day] = items.get(day, 0) + count
+        # Most messages have no type.
+        kind = kind or "message"
         types[kind] = types.get(kind, 0) + count
     return Statistics(
         made_at=now,

@@ -43,8 +43,10 @@ class AgentSessionsUserAdminMixin(Base):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not _may_view(request):
             return fieldsets
-        fields = [_latest_field(request)]
-        return [*fieldsets, (_("Agent sessions"), {"fields": fields})]
+        # Before what support seldom needs: dates, permissions.
+        first, *others = fieldsets
+        ours = (_("Agent sessions"), {"fields": [_latest_field(request)]})
+        return [first, ours, *others]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Without fieldsets of its own Django takes in every field that is read-only.
