@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 
 from agent_sessions import markdown
 from agent_sessions.conf import Settings, conf
+from agent_sessions.metadata import DEEPEST
 
 PREFIX = "AGENT_SESSIONS_"
 
@@ -138,8 +139,12 @@ def _wrong_settings() -> list[tuple[str, str]]:
         wrong.append((f"{PREFIX}ACCESS_USER", "the dotted path of a function or None"))
     if not _is_positive(conf.AGENT_SESSIONS_THREADS, int):
         wrong.append((f"{PREFIX}THREADS", "a positive integer"))
-    if not _is_positive(conf.AGENT_SESSIONS_METADATA_MAX_BYTES, int):
-        wrong.append((f"{PREFIX}METADATA_MAX_BYTES", "a positive integer"))
+    for name in ("METADATA_MAX_BYTES", "METADATA_MAX_KEYS"):
+        if not _is_positive(getattr(conf, PREFIX + name), int):
+            wrong.append((PREFIX + name, "a positive integer"))
+    depth = conf.AGENT_SESSIONS_METADATA_MAX_DEPTH
+    if not _is_positive(depth, int) or depth > DEEPEST:
+        wrong.append((f"{PREFIX}METADATA_MAX_DEPTH", f"an integer from 1 to {DEEPEST}"))
     return wrong
 
 

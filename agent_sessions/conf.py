@@ -24,6 +24,16 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_METADATA_MAX_BYTES", 16_384)
 
     @property
+    def AGENT_SESSIONS_METADATA_MAX_DEPTH(self) -> int:
+        """Levels that metadata may nest; an object of plain values has one."""
+        return getattr(settings, "AGENT_SESSIONS_METADATA_MAX_DEPTH", 20)
+
+    @property
+    def AGENT_SESSIONS_METADATA_MAX_KEYS(self) -> int:
+        """Keys that metadata may have, those of all its levels together."""
+        return getattr(settings, "AGENT_SESSIONS_METADATA_MAX_KEYS", 256)
+
+    @property
     def AGENT_SESSIONS_ON_USER_DELETE(self) -> Literal["keep", "delete"]:
         """What deleting a user does to their sessions: keep as orphans, or delete."""
         return getattr(settings, "AGENT_SESSIONS_ON_USER_DELETE", "keep")

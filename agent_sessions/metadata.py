@@ -9,23 +9,28 @@ from agent_sessions.exceptions import InvalidMetadata
 
 Metadata: TypeAlias = dict[str, Any]
 
-# MariaDB's JSON takes 31 levels; the rest is room for a path that queries it.
-MAX_DEPTH = 20
+# MariaDB's JSON takes 31 levels; one is room for a path that queries it.
+DEEPEST = 30
 
 
 def clean_metadata(metadata: object) -> Metadata:
     """
     Return ``metadata`` if every database keeps it the same.
 
-    At most AGENT_SESSIONS_METADATA_MAX_BYTES bytes as UTF-8 JSON and 20 levels deep.
-    Raise InvalidMetadata if it is not a JSON object, is larger, or holds NUL, lone
-    surrogates, NaN or keys that are not strings.
+    Its bytes as UTF-8 JSON, its levels and its keys at all levels are bounded by
+    AGENT_SESSIONS_METADATA_MAX_BYTES, _MAX_DEPTH and _MAX_KEYS. Raise InvalidMetadata
+    if it is not a JSON object, is larger, or holds NUL, lone surrogates, NaN or keys
+    that are not strings.
     """
     if not isinstance(metadata, dict):
         raise InvalidMetadata(
             f"Metadata is a JSON object, not {type(metadata).__name__}."
         )
-    _refuse_foreign(metadata, depth=1)
+    keys = _count_keys(metadata, depth=1)
+    if keys > (most := conf.AGENT_SESSIONS_METADATA_MAX_KEYS):
+        raise InvalidMetadata(
+            f"Metadata has {keys} keys; AGENT_SESSIONS_METADATA_MAX_KEYS allows {most}."
+        )
     size = None
     with suppress(TypeError, ValueError):
         size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
@@ -62,18 +67,25 @@ def merge_patch(metadata: Metadata, changes: Metadata) -> Metadata:
     return merged
 
 
-def _refuse_foreign(value: object, *, depth: int) -> None:
+def _count_keys(value: object, *, depth: int) -> int:
+    """Return how many keys there are at all levels; refuse what is no plain JSON."""
+    limit = min(conf.AGENT_SESSIONS_METADATA_MAX_DEPTH, DEEPEST)
+    if depth > limit and isinstance(value, dict | list | tuple):
+        raise InvalidMetadata(
+            f"Metadata is more than {limit} levels deep, which is what "
+            "AGENT_SESSIONS_METADATA_MAX_DEPTH allows."
+        )
     # PostgreSQL's jsonb refuses NUL; json would turn a key 1 into "1" in silence.
-    if depth > MAX_DEPTH + 1:
-        raise InvalidMetadata(f"Metadata is more than {MAX_DEPTH} levels deep.")
     if isinstance(value, str) and "\0" in value:
         raise InvalidMetadata("Metadata cannot hold NUL characters.")
     if isinstance(value, dict):
+        count = len(value)
         for key, child in value.items():
             if not isinstance(key, str):
                 raise InvalidMetadata("The keys of metadata are strings.")
-            _refuse_foreign(key, depth=depth)
-            _refuse_foreign(child, depth=depth + 1)
-    elif isinstance(value, list | tuple):
-        for child in value:
-            _refuse_foreign(child, depth=depth + 1)
+            _count_keys(key, depth=depth)
+            count += _count_keys(child, depth=depth + 1)
+        return count
+    if isinstance(value, list | tuple):
+        return sum(_count_keys(child, depth=depth + 1) for child in value)
+    return 0

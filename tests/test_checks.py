@@ -34,6 +34,8 @@ class SettingsTests(SimpleTestCase):
         assert conf.AGENT_SESSIONS_ACCESS_USER is None
         assert conf.AGENT_SESSIONS_LOCK_TIMEOUT == 5
         assert conf.AGENT_SESSIONS_METADATA_MAX_BYTES == 16_384
+        assert conf.AGENT_SESSIONS_METADATA_MAX_DEPTH == 20
+        assert conf.AGENT_SESSIONS_METADATA_MAX_KEYS == 256
         assert conf.AGENT_SESSIONS_ON_USER_DELETE == "keep"
         assert conf.AGENT_SESSIONS_RENDER_MARKDOWN is False
         assert conf.AGENT_SESSIONS_REQUIRE_REASON is False
@@ -75,6 +77,8 @@ class SettingsTests(SimpleTestCase):
             ],
             "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True, float("inf")],
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
+            "AGENT_SESSIONS_METADATA_MAX_DEPTH": [0, 31, "20", None, True],
+            "AGENT_SESSIONS_METADATA_MAX_KEYS": [0, 1.5, "1", None, True],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
             "AGENT_SESSIONS_RENDER_MARKDOWN": [0, None, "yes"],

@@ -3,8 +3,9 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from django.test import override_settings
+from django.test import TestCase, override_settings
 
+from agent_sessions import store
 from agent_sessions.exceptions import InvalidMetadata
 from agent_sessions.metadata import clean_metadata, merge_patch
 from tests.nasty import nested
@@ -56,6 +57,35 @@ def test_the_bound_is_a_setting():
         assert clean_metadata({"a": 1}) == {"a": 1}
         with pytest.raises(InvalidMetadata, match="AGENT_SESSIONS_METADATA_MAX_BYTES"):
             clean_metadata({"a": "12345"})
+
+
+def test_keys_of_all_levels_are_counted():
+    metadata = {"a": [{"b": 1}, {"c": {"d": 2}}]}
+    with override_settings(AGENT_SESSIONS_METADATA_MAX_KEYS=4):
+        assert clean_metadata(metadata) == metadata
+    with (
+        override_settings(AGENT_SESSIONS_METADATA_MAX_KEYS=3),
+        pytest.raises(InvalidMetadata, match="has 4 keys") as caught,
+    ):
+        clean_metadata(metadata)
+    assert "AGENT_SESSIONS_METADATA_MAX_KEYS" in str(caught.value)
+
+
+def test_levels_are_counted_from_the_object_itself():
+    with override_settings(AGENT_SESSIONS_METADATA_MAX_DEPTH=2):
+        assert clean_metadata({"a": {"b": "c"}}) == {"a": {"b": "c"}}
+        for deeper in ({"a": {"b": []}}, {"a": [[]]}):
+            with pytest.raises(InvalidMetadata, match="METADATA_MAX_DEPTH"):
+                clean_metadata(deeper)
+
+
+class KeptTests(TestCase):
+    def test_every_database_keeps_the_deepest_metadata(self):
+        metadata = {"deep": nested(28)}
+        with override_settings(AGENT_SESSIONS_METADATA_MAX_DEPTH=30):
+            row = store.create_session(None, metadata=metadata)
+        row.refresh_from_db()
+        assert row.metadata == metadata
 
 
 # The examples of RFC 7396, appendix A, whose result is an object.
