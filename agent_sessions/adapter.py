@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -19,6 +20,7 @@ from agent_sessions.crossing import cross
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.metadata import Metadata
 from agent_sessions.models import AgentSession
+from agent_sessions.store.claims import EXPIRES_IN
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.owners import User, clean_user_id, owner_id
 
@@ -224,6 +226,15 @@ class DjangoSession:
         nothing is stored under the id yet.
         """
         await self._cross(store.claim_session, user)
+
+    async def make_claim_token(self, *, expires_in: timedelta = EXPIRES_IN) -> str:
+        """
+        Return a token that lets one user claim this anonymous session over HTTP.
+
+        Raise SessionOwnershipError if it has, or ever had, an owner, SessionGone if
+        nothing is stored under the id yet.
+        """
+        return await self._cross(store.make_claim_token, expires_in=expires_in)
 
     async def get_user_metadata(self) -> Metadata:
         """Return what agents keep about the user across sessions."""

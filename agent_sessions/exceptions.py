@@ -16,6 +16,10 @@ class AgentSessionError(Exception):
     """Base class for this app's errors. Do not raise directly."""
 
 
+class InvalidClaimToken(AgentSessionError, ValueError):
+    """The token was not made here, has expired, or its session is claimed or gone."""
+
+
 class InvalidItem(AgentSessionError, TypeError, ValueError):
     """An item is not a JSON object; the message names the path of the fault."""
 
@@ -42,6 +46,10 @@ class ItemTooLarge(AgentSessionError, ValueError):
 
 class ReasonMissing(AgentSessionError, PermissionDenied):
     """An access needs a reason (AGENT_SESSIONS_REQUIRE_REASON) and has none."""
+
+
+class SessionChanged(AgentSessionError, ValueError):
+    """The session no longer has the revision that the caller has read."""
 
 
 class SessionExists(AgentSessionError, ValueError):

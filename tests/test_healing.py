@@ -143,7 +143,8 @@ async def find_all(session: DjangoSession, alice: Any) -> Any:
 
 async def update(session: DjangoSession, alice: Any) -> Any:
     change = partial(store.update_session, session.session_id, user=alice, title="New")
-    return await work_here(change)
+    row = await work_here(change)
+    return row.user_id, row.title, row.revision
 
 
 async def delete(session: DjangoSession, alice: Any) -> Any:

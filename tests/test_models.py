@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 from django.test import TestCase, override_settings
 
 from agent_sessions import store
-from agent_sessions.exceptions import SessionGone
+from agent_sessions.exceptions import InvalidMetadata, SessionChanged, SessionGone
 from agent_sessions.fields import BrokenItem
 from agent_sessions.models import AgentSession, AgentUser, SessionItem
 from tests.nasty import NASTY_ITEMS
@@ -137,6 +137,41 @@ class UpdateTests(TestCase):
         row.refresh_from_db()
         assert (row.title, row.metadata, row.revision) == ("", {}, 0)
         assert AgentSession.objects.count() == 1
+
+    def test_a_patch_is_merged_into_what_the_row_has_now(self):
+        row = store.create_session(self.alice, metadata={"a": 1, "b": {"c": 2}})
+        stale = AgentSession.objects.get()
+        store.update_session(row, metadata_patch={"b": {"d": 3}})
+        changed = store.update_session(stale, metadata_patch={"a": None})
+        assert changed.metadata == {"b": {"c": 2, "d": 3}}
+        assert changed.revision == 2
+        row.refresh_from_db()
+        assert (row.metadata, row.revision) == (changed.metadata, 2)
+
+    def test_a_patch_is_bounded_by_what_it_makes(self):
+        row = store.create_session(self.alice, metadata={"a": "x" * 9000})
+        with self.assertRaises(InvalidMetadata):
+            store.update_session(row, metadata_patch={"b": "x" * 9000})
+        with self.assertRaises(InvalidMetadata):
+            store.update_session(row, metadata_patch={"b": "\0"})
+        with self.assertRaises(TypeError):
+            store.update_session(row, metadata={}, metadata_patch={})
+        row.refresh_from_db()
+        assert (list(row.metadata), row.revision) == (["a"], 0)
+
+    def test_a_change_can_ask_for_the_revision_it_was_made_from(self):
+        row = store.create_session(self.alice)
+        store.update_session(row, title="first", revisions=[0])
+        store.append_items(row, [{"role": "user", "content": "hello"}])
+        for change in ({"title": "second"}, {}):
+            with self.assertRaises(SessionChanged):
+                store.update_session(row, **change, revisions=[0])
+        with self.assertRaises(SessionChanged):
+            store.delete_session(row, revisions=[0, 2])
+        store.update_session(row, title="second", revisions=[7, 1])
+        row.refresh_from_db()
+        assert (row.title, row.revision) == ("second", 2)
+        assert store.delete_session(row, revisions=[2]) is True
 
     def test_what_is_gone_cannot_be_changed(self):
         row = store.create_session(self.alice)

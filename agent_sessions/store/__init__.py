@@ -8,6 +8,7 @@ adapter, the admin, HTTP, commands) says the same words.
 from __future__ import annotations
 
 from agent_sessions.store.accesses import record_access
+from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.handles import row_handle, session_handle
 from agent_sessions.store.items import (
@@ -43,6 +44,7 @@ __all__ = [
     "append_items",
     "archive_sessions",
     "claim_session",
+    "claim_with_token",
     "clear_session",
     "create_session",
     "delete_session",
@@ -52,6 +54,7 @@ __all__ = [
     "get_sessions",
     "get_sessions_for_user",
     "iterate_rows",
+    "make_claim_token",
     "pop_item",
     "read_blocks",
     "read_items",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,12 +14,13 @@ from agent_sessions.exceptions import (
     InvalidSessionId,
     InvalidTitle,
     InvalidUser,
+    SessionChanged,
     SessionExists,
     SessionGone,
     SessionOwnershipError,
 )
 from agent_sessions.identifiers import clean_session_id, new_session_id
-from agent_sessions.metadata import Metadata, clean_metadata
+from agent_sessions.metadata import Metadata, clean_metadata, merge_patch
 from agent_sessions.models import (
     TITLE_MAX_LENGTH,
     AgentSession,
@@ -152,52 +154,73 @@ def update_session(
     user: User = None,
     title: str | None = None,
     metadata: Metadata | None = None,
+    metadata_patch: Metadata | None = None,
     archived: bool | None = None,
+    revisions: Collection[int] | None = None,
     using: str | None = None,
-) -> None:
+) -> AgentSession:
     """
-    Change what people keep about a session; None leaves a value alone.
+    Change what people keep about a session and return its row; None leaves a value.
 
-    Raises ``revision`` by one and leaves the last activity alone. Raise InvalidTitle,
-    InvalidMetadata, SessionOwnershipError, or SessionGone if there is no such session.
+    ``metadata`` replaces the whole, ``metadata_patch`` is a JSON merge patch, merged
+    under the row's lock. Raises ``revision`` by one and leaves the last activity alone.
+    With ``revisions`` the row must have one of them, else SessionChanged is raised and
+    nothing done. Raise InvalidTitle, InvalidMetadata, SessionOwnershipError, or
+    SessionGone if there is no such session.
     """
     handle = session_handle(session, user=user, using=using)
+    if metadata is not None and metadata_patch is not None:
+        raise TypeError("Give metadata or metadata_patch, not both.")
     changes: dict[str, Any] = {}
     if title is not None:
         changes["title"] = clean_title(title)
     if metadata is not None:
         changes["metadata"] = clean_metadata(metadata)
+    if metadata_patch is not None:
+        clean_metadata(metadata_patch)
     if archived is not None:
         changes["archived_at"] = timezone.now() if archived else None
-    if not changes:
-        return
     revision: int | None = None
 
-    def work(now: SessionHandle, attempt: Attempt) -> int | None:
+    def work(now: SessionHandle, attempt: Attempt) -> AgentSession | None:
         nonlocal revision
         with write_transaction(now.using):
             if now.lock() is None:
                 return None
             row = now.rows().select_for_update().get()
+            if metadata_patch is not None:
+                merged = merge_patch(row.metadata, metadata_patch)
+                changes["metadata"] = clean_metadata(merged)
             if revision is not None and row.revision >= revision and _has(row, changes):
                 # By an earlier try, whose answer was lost.
-                return revision
-            revision = row.revision + 1
-            now.rows().update(**changes, revision=revision)
-        return revision
+                return row
+            _refuse_changed(row, revisions)
+            if changes:
+                revision = row.revision = row.revision + 1
+                for name, value in changes.items():
+                    setattr(row, name, value)
+                now.rows().update(**changes, revision=revision)
+        return row
 
-    if perform_on(handle, work) is None:
+    changed = perform_on(handle, work)
+    if changed is None:
         raise SessionGone("There is no such session.")
+    return changed
 
 
 def delete_session(
-    session: Session, *, user: User = None, using: str | None = None
+    session: Session,
+    *,
+    user: User = None,
+    revisions: Collection[int] | None = None,
+    using: str | None = None,
 ) -> bool:
     """
     Delete the session with all its items; return False if there is none.
 
-    An agent that still runs on it gets SessionGone. Raise SessionOwnershipError if the
-    session is not open to ``user``.
+    An agent that still runs on it gets SessionGone. With ``revisions`` the row must
+    have one of them, else SessionChanged is raised and nothing done. Raise
+    SessionOwnershipError if the session is not open to ``user``.
     """
     handle = session_handle(session, user=user, using=using)
     found: bool | None = None
@@ -211,6 +234,8 @@ def delete_session(
             if pk is None:
                 # Gone, if an earlier try's answer was lost; otherwise not there.
                 return found
+            if revisions is not None:
+                _refuse_changed(now.rows().select_for_update().get(), revisions)
             found = True
             SessionItem.objects.using(now.using).filter(session=pk).delete()
             AgentSession.objects.using(now.using).filter(pk=pk).delete()
@@ -235,6 +260,11 @@ def clean_title(title: str) -> str:
 
 def _has(row: AgentSession, values: dict[str, Any]) -> bool:
     return all(getattr(row, name) == value for name, value in values.items())
+
+
+def _refuse_changed(row: AgentSession, revisions: Collection[int] | None) -> None:
+    if revisions is not None and row.revision not in revisions:
+        raise SessionChanged("The session was changed since it was read.")
 
 
 def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
