@@ -159,6 +159,77 @@ class PermissionTests(AdminTestCase):
         self.assertNotContains(self.client.get(LIST), "export_selected")
 
 
+class MatrixTests(AdminTestCase):
+    """{who} x {list, its words, by user, overview, page, actions}, all in one place."""
+
+    ROLES = {
+        "no permission": set(),
+        "view": {"view_agentsession"},
+        "read_transcript": {"view_agentsession", "read_transcript"},
+        "export": {"view_agentsession", "read_transcript", "export_session"},
+        "change": {"view_agentsession", "change_agentsession"},
+        "delete": {"view_agentsession", "delete_agentsession"},
+        "export alone": {"view_agentsession", "export_session"},
+        "read alone": {"read_transcript", "export_session"},
+    }
+    PAGES = {"list", "users", "overview", "page"}
+    MAY = {
+        "no permission": set(),
+        "view": PAGES,
+        "read_transcript": PAGES | {"words", "text"},
+        "export": PAGES | {"words", "text", "export"},
+        "change": PAGES | {"archive", "owner"},
+        "delete": PAGES | {"delete"},
+        "export alone": PAGES,
+        "read alone": set(),
+        "superuser": PAGES | {"words", "text", "export", "archive", "owner", "delete"},
+    }
+
+    def test_everybody_may_do_what_they_may_and_nothing_else(self):
+        for role, allowed in self.MAY.items():
+            user = self.root
+            if role != "superuser":
+                user = create_staff(role, *self.ROLES[role])
+            self.client.force_login(user)
+            with self.subTest(role):
+                assert self.done_by_this_user() == allowed
+
+    def done_by_this_user(self):
+        row = self.append("s", say("the secret needle"), user=self.alice)
+        page = reverse("admin:agent_sessions_agentsession_change", args=[row.pk])
+        pages = {
+            "list": LIST,
+            "users": f"{LIST}users/",
+            "overview": f"{LIST}overview/",
+            "page": page,
+        }
+        done = {
+            name
+            for name, url in pages.items()
+            if self.client.get(url).status_code == 200
+        }
+        if b"secret" in self.client.get(LIST).content:
+            done.add("words")
+        found = self.client.get(LIST, {"q": "text:needle"})
+        if found.status_code == 200 and found.context["cl"].result_count:
+            done.add("text")
+        exported = self.post("export_selected", row)
+        if exported.streaming and b"needle" in exported.getvalue():
+            done.add("export")
+        self.post("archive_selected", row)
+        if AgentSession.objects.archived().exists():
+            done.add("archive")
+        sure = {"sessions": row.pk.hex, "confirmed": "yes"}
+        self.post("remove_owner_selected", row, **sure)
+        if AgentSession.objects.orphaned().exists():
+            done.add("owner")
+        self.post("delete_selected", row, **sure)
+        if not AgentSession.objects.exists():
+            done.add("delete")
+        AgentSession.objects.all().delete()
+        return done
+
+
 class SearchTests(AdminTestCase):
     def test_by_what_stands_in_a_log(self):
         row = self.append("user/1:support #4", user=self.alice)

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.admin.sites import AdminSite
-from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
 from django.test import RequestFactory, TestCase, override_settings
-from django.urls import path, reverse
+from django.urls import reverse
 
 from agent_sessions import store
 from agent_sessions.admin import reports
-from agent_sessions.admin.accesses import SessionAccessAdmin
-from agent_sessions.admin.sessions import AgentSessionAdmin
-from agent_sessions.admin.users import AgentSessionsUserAdminMixin, AgentUserAdmin
-from agent_sessions.models import AgentSession, AgentUser, SessionAccess, SessionItem
+from agent_sessions.admin.users import AgentSessionsUserAdminMixin
+from agent_sessions.models import AgentSession, SessionItem
+from tests.admin_site import site
 from tests.projects.cases import say
 from tests.test_access import create_staff
 from tests.test_admin_sessions import LIST, PAYLOADS
 
 
-class ShopUserAdmin(AgentSessionsUserAdminMixin, UserAdmin):
-    pass
-
-
 class PlainUserAdmin(AgentSessionsUserAdminMixin, admin.ModelAdmin):
     pass
 
-
-site = AdminSite(name="admin")
-site.register(User, ShopUserAdmin)
-site.register(AgentSession, AgentSessionAdmin)
-site.register(AgentUser, AgentUserAdmin)
-site.register(SessionAccess, SessionAccessAdmin)
-urlpatterns = [path("admin/", site.urls)]
 
 USERS = reverse("admin:agent_sessions_agentsession_users")
 
@@ -43,7 +29,7 @@ def permit(user, *names):
     return User.objects.get(pk=user.pk)
 
 
-@override_settings(ROOT_URLCONF="tests.test_admin_users")
+@override_settings(ROOT_URLCONF="tests.admin_site")
 class UserPageTests(TestCase):
     @classmethod
     def setUpTestData(cls):
@@ -110,7 +96,7 @@ class UserPageTests(TestCase):
             assert live not in html
 
 
-@override_settings(ROOT_URLCONF="tests.test_admin_users")
+@override_settings(ROOT_URLCONF="tests.admin_site")
 class UserDeletionTests(TestCase):
     @classmethod
     def setUpTestData(cls):

@@ -25,7 +25,6 @@ class SessionAccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ["user"]
     paginator = BoundedPaginator
     search_fields = ["session"]
-    search_help_text = _("A session's UUID, or a user's name or e-mail.")
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()

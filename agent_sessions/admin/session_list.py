@@ -65,18 +65,20 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
         first = "words" if access.may_read(request.user) else "identity"
         return [
             first,
+            "state",
             "owner",
             "item_count",
             "turn_count",
             "last_activity",
             "created",
-            "state",
         ]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changelist = super().get_changelist_instance(request)
+        changelist: Any = super().get_changelist_instance(request)
         if request.method != "POST":
-            changelist.search_help_text = self._search_help(request)
+            # Not Django's search_help_text: with it the box has a description and no
+            # label that is seen.
+            changelist.search_hint = self._search_hint(request)
             changelist.result_list = list(changelist.result_list)
             if changelist.paginator.is_cut:
                 # Django would tell the bound as the number of results.
@@ -149,7 +151,7 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
             url = user_url(request, self.admin_site, row.user_id)
             row.admin_row = Row(states[row.pk], url)  # type: ignore[attr-defined]
 
-    def _search_help(self, request: HttpRequest) -> str:
+    def _search_hint(self, request: HttpRequest) -> str:
         if access.may_read(request.user):
             return gettext(
                 "E-mail, user name, user id, words of a title, or a whole session id "
