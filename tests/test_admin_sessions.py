@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from agent_sessions import store
 from agent_sessions.admin import paginator, search
+from agent_sessions.admin.session_list import relative_time
 from agent_sessions.identifiers import uuid7
 from agent_sessions.models import AgentSession, SessionAccess, SessionItem
 from tests.projects.cases import say
@@ -369,6 +370,14 @@ class ColumnTests(AdminTestCase):
         assert re.search(rf'<time datetime="{re.escape(exact)}" title="\w+', html)
         AgentSession.objects.update(updated_at=timezone.now() + timedelta(hours=1))
         self.assertContains(self.client.get(LIST), "just now</time>")
+
+    def test_times_are_told_without_time_zones_too(self):
+        with override_settings(USE_TZ=False):
+            past = timezone.now() - timedelta(days=2)
+            assert past.tzinfo is None
+            html = relative_time(past).replace("\xa0", " ")
+        assert "2 days ago</time>" in html
+        assert f'datetime="{past.isoformat(timespec="seconds")}"' in html
 
     def test_a_user_is_a_link_for_who_may_open_it(self):
         self.append("s", user=self.alice)

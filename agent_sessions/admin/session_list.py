@@ -67,9 +67,9 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
             first,
             "state",
             "owner",
+            "last_activity",
             "item_count",
             "turn_count",
-            "last_activity",
             "created",
         ]
 
@@ -126,7 +126,7 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, obj: AgentSession) -> str:
-        local = timezone.localtime(obj.created_at)
+        local = timezone.template_localtime(obj.created_at)
         return format_html(
             '<time datetime="{}">{}</time>',
             local.isoformat(timespec="seconds"),
@@ -209,7 +209,7 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
 
 def relative_time(moment: Any) -> str:
     """Return a ``<time>`` that reads "3 hours ago", with the exact time on hover."""
-    local = timezone.localtime(moment)
+    local = timezone.template_localtime(moment)
     seconds = (timezone.now() - moment).total_seconds()
     if seconds < 60:
         words = gettext("just now")

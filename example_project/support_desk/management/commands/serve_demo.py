@@ -35,7 +35,11 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING("4. Your turn"))
         self.stdout.write(f"  Open {self.style.SUCCESS(url + '/')} and log in as")
         for username, password in PASSWORDS.items():
-            note = "may read all sessions, at /staff/" if username == STAFF else ""
+            note = (
+                "may read all sessions, at /admin/ and /staff/"
+                if username == STAFF
+                else ""
+            )
             self.stdout.write(f"        {username:8} {password:12} {note}".rstrip())
         self.stdout.write("  Ctrl-C stops the server.")
         self.stdout.flush()
