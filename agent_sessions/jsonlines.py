@@ -28,14 +28,15 @@ FORMAT = "agent_sessions"
 VERSION = 1
 
 SESSIONS_AT_ONCE = 100
-ITEMS_AT_ONCE = 1000
+# An item may hold an image of megabytes.
+ITEMS_AT_ONCE = 100
 
 
 def dump_sessions(sessions: Iterable[UUID], *, using: str) -> Iterator[bytes]:
     """
     Yield these sessions line by line, in their order; unknown ones are left out.
 
-    Memory stays flat: at most 1,000 items are held at once.
+    Memory stays flat: at most 100 items are held at once.
     """
     yield _line({"format": FORMAT, "version": VERSION})
     remaining = iter(sessions)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from agent_sessions import exports, store
 from agent_sessions.identifiers import uuid7
 from agent_sessions.models import AgentSession, SessionAccess, SessionItem
+from tests.nasty import NASTY_ITEMS, nested
 
 PAYLOAD = "<script>alert(1)</script>"
 
@@ -213,6 +214,27 @@ class PageTests(AdminCase):
         for position in range(3):
             path = f"items/{position}/"
             assert self.client.get(self.url(session, path)).status_code == 200
+
+    def test_items_that_stores_get_wrong_are_shown_and_taken_along(self):
+        items = {**NASTY_ITEMS, "depth 498": {"type": "tree", "value": nested(498)}}
+        session = self.new_session(*items.values())
+        assert len(anchors(self.page(session))) == len(items)
+        for position, name in enumerate(items):
+            for path in (f"items/{position}/", f"items/{position}/download.json"):
+                response = self.client.get(self.url(session, path))
+                assert response.status_code == 200, (name, path)
+                assert response.getvalue(), (name, path)
+        text = self.client.get(self.url(session, "download.jsonl")).getvalue()
+        found = [json.loads(line)["item"]["data"] for line in text.splitlines()[2:]]
+        assert found == list(items.values())
+        for format in ("md", "json"):
+            path = f"download.{format}"
+            assert self.client.get(self.url(session, path)).getvalue()
+
+    def test_json_is_shown_in_its_own_script(self):
+        session = self.new_session(user("مرحبا"))
+        html = self.client.get(self.url(session, "items/0/")).content.decode()
+        assert html.count("مرحبا") == 2
 
     def test_a_strict_content_security_policy_would_pass(self):
         session = self.new_session(user("a"), call("c"), output("c"))

@@ -26,6 +26,7 @@ from agent_sessions.admin.streaming import stream
 from agent_sessions.conf import conf
 from agent_sessions.jsonlines import dump_sessions
 from agent_sessions.models import AgentSession, SessionAccess
+from agent_sessions.transcript.spelling import spell_text
 
 PAGE_SIZE = 100
 
@@ -57,11 +58,9 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         frame = [
-            ("user", "archived_since"),
+            ("user", "archived_since", "item_count", "turn_count"),
             ("created_at", "updated_at"),
-            ("item_count", "turn_count"),
-            "id",
-            "session_id",
+            ("id", "session_id"),
         ]
         kept = ["title", "metadata", "archived"] if may_read(request.user) else []
         if not kept and self.has_change_permission(request, obj):
@@ -291,8 +290,8 @@ def _page_links(request: HttpRequest, page: Any) -> dict[str, str]:
 
 def _indent(text: str, item: Any) -> str:
     if not isinstance(item, dict):
-        return text
+        return spell_text(text)
     try:
-        return json.dumps(item, indent=2)
+        return spell_text(json.dumps(item, indent=2, ensure_ascii=False))
     except (ValueError, RecursionError):
-        return text
+        return spell_text(text)

@@ -26,7 +26,9 @@ from agent_sessions.transcript.turns import (
 )
 
 # An item may hold an image of megabytes, so few are held at once.
-_CHUNK = 10
+_CHUNK = 5
+# As many as one cursor goes through: a download may take minutes.
+_STRETCH = 100
 
 _OUTPUTS = Q(type__endswith="_output") | Q(type="mcp_approval_response")
 _CALLS = Q(type__endswith="_call") | Q(type__in=("mcp_approval_request", "program"))
@@ -103,11 +105,15 @@ def read_blocks(session: AgentSession) -> Iterator[Block]:
 
 def iterate_rows(session: AgentSession) -> Iterator[SessionItem]:
     """Yield the session's items in order, replaced ones too, a few at a time."""
-    # By position and not through one cursor: a download may take minutes.
     items, position = _items(session).order_by("position"), -1
-    while chunk := list(items.filter(position__gt=position)[: _CHUNK * 10]):
-        yield from chunk
-        position = chunk[-1].position
+    while True:
+        count = 0
+        stretch = items.filter(position__gt=position)[:_STRETCH]
+        for row in stretch.iterator(chunk_size=_CHUNK * 4):
+            count, position = count + 1, row.position
+            yield row
+        if count < _STRETCH:
+            return
 
 
 def find_row(session: AgentSession, position: int) -> SessionItem | None:
