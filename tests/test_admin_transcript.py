@@ -4,6 +4,7 @@ import json
 import re
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 from asgiref.sync import async_to_sync
 from django.contrib.admin.models import LogEntry
@@ -523,6 +524,13 @@ class DownloadTests(AdminCase):
         assert "**Tool** `look_up`" in text
         assert "text 119" in text
 
+    def test_a_session_without_owner_has_a_markdown_too(self):
+        session = store.create_session(None)
+        response = self.client.get(self.url(session, "download.md"))
+        assert f"# Session {session.pk}".replace("-", "\\-") in (
+            response.getvalue().decode()
+        )
+
     def test_one_item_is_given_out_as_it_is_stored(self):
         text = self.get("items/123/download.json")
         assert text == '{"a":-0.0,"Z":1' + "0" * 30 + "}"
@@ -561,6 +569,11 @@ class MarkdownTests(AdminCase):
         assert "<img" not in html
         assert 'href="javascript' not in html
         assert "<b>raw" not in html
+
+    @override_settings(AGENT_SESSIONS_RENDER_MARKDOWN=True)
+    def test_without_the_extra_it_stays_plain(self):
+        with patch("agent_sessions.markdown.find_spec", return_value=None):
+            assert "**bold**" in self.answer()
 
     @override_settings(AGENT_SESSIONS_RENDER_MARKDOWN=True)
     def test_the_words_of_others_are_not(self):

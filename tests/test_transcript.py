@@ -553,6 +553,10 @@ def test_json_keeps_to_forty_levels():
     assert "deep" in spell_json(nested(38))
 
 
+def test_what_is_not_json_has_no_spelling():
+    assert spell_json({"a": object()}) == "…"
+
+
 def test_shortening_keeps_the_true_length():
     long = "x" * 5000
     block = shorten(read_one_pair(call(arguments=long), output(output=long)), 100)
