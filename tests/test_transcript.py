@@ -553,6 +553,11 @@ def test_json_keeps_to_forty_levels():
     assert "deep" in spell_json(nested(38))
 
 
+def test_long_json_is_not_indented():
+    assert "\n" in spell_json(["x" * 20] * 100)
+    assert "\n" not in spell_json(["x" * 20] * 10_000)
+
+
 def test_what_is_not_json_has_no_spelling():
     assert spell_json({"a": object()}) == "…"
 

@@ -14,6 +14,9 @@ _DATA_URL = re.compile(
     r"data:(?:([\w.+-]+/[\w.+-]+)(?:;[\w.+=-]+)*|(?:;[\w.+=-]+)+),", re.ASCII
 )
 
+# To indent is slow, and nobody reads so much.
+INDENTED_LENGTH = 50_000
+
 # What is longer is data and not words.
 _INLINE_DATA = 200
 
@@ -32,14 +35,17 @@ def spell_text(text: str) -> str:
 
 def spell_json(value: Any) -> str:
     """
-    Return ``value`` as indented JSON without what nobody reads.
+    Return ``value`` as JSON without what nobody reads, indented unless it is long.
 
     Data URLs and encrypted content are named by their size; what is nested deeper than
     40 levels is left out.
     """
     try:
         shown = _readable(value, SHOWN_DEPTH)
-        return spell_text(json.dumps(shown, ensure_ascii=False, indent=2))
+        text = json.dumps(shown, ensure_ascii=False)
+        if len(text) <= INDENTED_LENGTH:
+            text = json.dumps(shown, ensure_ascii=False, indent=2)
+        return spell_text(text)
     except (TypeError, ValueError):
         return "…"
 
