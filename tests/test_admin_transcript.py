@@ -330,25 +330,28 @@ class PermissionTests(AdminCase):
         assert not SessionAccess.objects.exists()
 
     def test_content_and_downloads_have_their_own_permissions(self):
-        readable = ("items/0/",)
+        readable = ("change/", "items/0/")
         files = (
             *("download.md", "download.json", "download.jsonl"),
             "items/0/download.json",
         )
-        for codenames, pages, downloads in (
-            (("view_agentsession",), 403, 403),
-            (("view_agentsession", "export_session"), 403, 403),
-            (("view_agentsession", "read_transcript"), 200, 403),
-            (("view_agentsession", "read_transcript", "export_session"), 200, 200),
-        ):
-            self.client.force_login(self.staff(*codenames))
-            for path in readable:
-                assert (
-                    self.client.get(self.url(self.session, path)).status_code == pages
-                )
-            for path in files:
+        view, read, take = "view_agentsession", "read_transcript", "export_session"
+        matrix = [
+            (self.staff(), 403, 403, 403),
+            (self.staff(view), 200, 403, 403),
+            (self.staff(view, take), 200, 403, 403),
+            (self.staff(read, take), 403, 403, 403),
+            (self.staff(view, read), 200, 200, 403),
+            (self.staff(view, read, take), 200, 200, 200),
+            (self.root, 200, 200, 200),
+        ]
+        for person, page, raw, download in matrix:
+            self.client.force_login(person)
+            wanted = dict(zip(readable, (page, raw), strict=True))
+            wanted |= dict.fromkeys(files, download)
+            for path, status in wanted.items():
                 response = self.client.get(self.url(self.session, path))
-                assert response.status_code == downloads, (codenames, path)
+                assert response.status_code == status, (person.username, path)
 
     def test_people_who_are_not_staff_are_sent_to_the_login(self):
         self.client.force_login(self.owner)
