@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -126,7 +127,7 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, obj: AgentSession) -> str:
-        local = timezone.template_localtime(obj.created_at)
+        local = _local(obj.created_at)
         return format_html(
             '<time datetime="{}">{}</time>',
             local.isoformat(timespec="seconds"),
@@ -207,9 +208,9 @@ class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
             self.message_user(request, text % count, messages.INFO)
 
 
-def relative_time(moment: Any) -> str:
+def relative_time(moment: datetime) -> str:
     """Return a ``<time>`` that reads "3 hours ago", with the exact time on hover."""
-    local = timezone.template_localtime(moment)
+    local = _local(moment)
     seconds = (timezone.now() - moment).total_seconds()
     if seconds < 60:
         words = gettext("just now")
@@ -221,6 +222,11 @@ def relative_time(moment: Any) -> str:
         date_format(local, "DATETIME_FORMAT"),
         words,
     )
+
+
+def _local(moment: datetime) -> datetime:
+    # Without USE_TZ times are local as they stand.
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 def user_url(request: HttpRequest, site: admin.AdminSite, user_id: Any) -> str | None:
