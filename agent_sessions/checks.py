@@ -130,7 +130,13 @@ def _wrong_settings() -> list[tuple[str, str]]:
         wrong.append((f"{PREFIX}ON_USER_DELETE", '"keep" or "delete"'))
     if not _is_positive(conf.AGENT_SESSIONS_LOCK_TIMEOUT, int | float):
         wrong.append((f"{PREFIX}LOCK_TIMEOUT", "a positive, finite number of seconds"))
-    for name in ("PORTABLE", "RENDER_MARKDOWN", "REQUIRE_REASON", "SHOW_CONTENT"):
+    for name in (
+        "API_CLIENT_IDS",
+        "PORTABLE",
+        "RENDER_MARKDOWN",
+        "REQUIRE_REASON",
+        "SHOW_CONTENT",
+    ):
         if not isinstance(getattr(conf, PREFIX + name), bool):
             wrong.append((PREFIX + name, "True or False"))
     if conf.AGENT_SESSIONS_RENDER_MARKDOWN is True and not markdown.is_installed():

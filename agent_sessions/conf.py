@@ -14,6 +14,11 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_ACCESS_USER", None)
 
     @property
+    def AGENT_SESSIONS_API_CLIENT_IDS(self) -> bool:
+        """Whether callers of the REST API may choose the ids of their new sessions."""
+        return getattr(settings, "AGENT_SESSIONS_API_CLIENT_IDS", False)
+
+    @property
     def AGENT_SESSIONS_LOCK_TIMEOUT(self) -> float:
         """Seconds that a write may wait for another transaction's lock."""
         return getattr(settings, "AGENT_SESSIONS_LOCK_TIMEOUT", 5)

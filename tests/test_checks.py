@@ -32,6 +32,7 @@ class SettingsTests(SimpleTestCase):
 
     def test_defaults_are_what_the_docs_say(self):
         assert conf.AGENT_SESSIONS_ACCESS_USER is None
+        assert conf.AGENT_SESSIONS_API_CLIENT_IDS is False
         assert conf.AGENT_SESSIONS_LOCK_TIMEOUT == 5
         assert conf.AGENT_SESSIONS_METADATA_MAX_BYTES == 16_384
         assert conf.AGENT_SESSIONS_METADATA_MAX_DEPTH == 20
@@ -75,6 +76,7 @@ class SettingsTests(SimpleTestCase):
                 "agent_sessions.nothing",
                 "agent_sessions.models.TITLE_MAX_LENGTH",
             ],
+            "AGENT_SESSIONS_API_CLIENT_IDS": [1, None, "yes"],
             "AGENT_SESSIONS_LOCK_TIMEOUT": [0, -1, "5", None, True, float("inf")],
             "AGENT_SESSIONS_METADATA_MAX_BYTES": [0, 1.5, "1", None],
             "AGENT_SESSIONS_METADATA_MAX_DEPTH": [0, 31, "20", None, True],

@@ -15,7 +15,7 @@ ROOT = Path(agent_sessions.__file__).parent
 # rows.
 ROWS = [
     {"exceptions", "shapes"},
-    {"conf", "identifiers", "encoding", "signals"},
+    {"conf", "identifiers", "encoding", "signals", "streaming"},
     {"metadata", "fields", "markdown", "transcript"},
     {"models"},
     {"checks"},
@@ -90,6 +90,22 @@ def test_no_front_door_opens_another():
     for room, names in rooms().items():
         if room in FRONT_DOORS:
             assert not names & FRONT_DOORS
+
+
+def test_only_the_api_imports_rest_framework():
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0]
+        modules = {
+            name.split(".")[0]
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in [
+                getattr(node, "module", None) or "",
+                *(alias.name for alias in node.names),
+            ]
+        }
+        if room != "api":
+            assert not modules & {"rest_framework", "drf_spectacular"}, path
 
 
 def test_nothing_imports_the_sdk_at_module_level():

@@ -18,7 +18,6 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access, store
-from agent_sessions.admin.streaming import stream
 from agent_sessions.conf import conf
 from agent_sessions.jsonlines import dump_sessions
 from agent_sessions.models import (
@@ -27,6 +26,7 @@ from agent_sessions.models import (
     SessionAccess,
     SessionItem,
 )
+from agent_sessions.streaming import stream
 
 SELECTION_LIMIT = 10_000
 SHOWN = 20

@@ -22,10 +22,10 @@ from agent_sessions import exports, store
 from agent_sessions.access import may_export, may_read, record_access
 from agent_sessions.admin.forms import ReasonForm, SessionForm
 from agent_sessions.admin.reasons import given_reason, keep_reason, needs_reason
-from agent_sessions.admin.streaming import stream
 from agent_sessions.conf import conf
 from agent_sessions.jsonlines import dump_sessions
 from agent_sessions.models import AgentSession, SessionAccess
+from agent_sessions.streaming import stream
 from agent_sessions.transcript.spelling import spell_text
 
 PAGE_SIZE = 100

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from django.core.exceptions import RequestDataTooBig
+from rest_framework import exceptions, status
+
+from agent_sessions.exceptions import (
+    InvalidClaimToken,
+    InvalidMetadata,
+    InvalidSessionId,
+    InvalidTitle,
+    InvalidUser,
+    ReasonMissing,
+    SessionChanged,
+    SessionExists,
+    SessionGone,
+    SessionLockTimeout,
+    SessionOwnershipError,
+)
+
+
+class PreconditionFailed(exceptions.APIException):
+    status_code = status.HTTP_412_PRECONDITION_FAILED
+    default_detail = "The session was changed since it was read."
+    default_code = "precondition_failed"
+
+
+class ContentTooLarge(exceptions.APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The request's body is too large."
+    default_code = "too_large"
+
+
+class Busy(exceptions.APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Another request holds the session. Try again."
+    default_code = "busy"
+    wait = 1
+
+
+# Whose a session is may change between two statements: then it is not found either.
+_ANSWERS: dict[type[Exception], type[exceptions.APIException]] = {
+    InvalidUser: exceptions.PermissionDenied,
+    RequestDataTooBig: ContentTooLarge,
+    SessionChanged: PreconditionFailed,
+    SessionGone: exceptions.NotFound,
+    SessionLockTimeout: Busy,
+    SessionOwnershipError: exceptions.NotFound,
+}
+_FIELDS: dict[type[Exception], str] = {
+    InvalidClaimToken: "token",
+    InvalidMetadata: "metadata",
+    InvalidSessionId: "session_id",
+    InvalidTitle: "title",
+    ReasonMissing: "reason",
+    SessionExists: "session_id",
+}
+
+
+def http_error(error: Exception) -> Exception:
+    """Return what HTTP has for an error of the store; any other as it is."""
+    if answer := _ANSWERS.get(type(error)):
+        return answer()
+    if field := _FIELDS.get(type(error)):
+        return exceptions.ValidationError({field: [str(error)]})
+    return error
+
+
+def spell_name(name: object) -> str:
+    """Return a field's or parameter's name for an answer, if it looks like one."""
+    # Half a surrogate pair could not be answered with.
+    if isinstance(name, str) and name.isprintable() and len(name) <= 80:
+        return name
+    return "..."

@@ -1,0 +1,278 @@
+"""What may be asked for in a URL. Whatever else stands there is refused by its name."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.fields.json import KeyTransform
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+
+from agent_sessions.api.errors import spell_name
+from agent_sessions.api.pagination import EARLIEST, LATEST, MAX_PAGE_SIZE, PAGE_SIZE
+from agent_sessions.api.permissions import SCOPE_ALL
+from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH
+from agent_sessions.models import (
+    REASON_MAX_LENGTH,
+    AgentSessionQuerySet,
+    SessionItemQuerySet,
+)
+from agent_sessions.shapes import ROLE_MAX_LENGTH, TYPE_MAX_LENGTH
+
+METADATA_PREFIX = "metadata."
+METADATA_FILTERS = 5
+WORDS_MAX_LENGTH = 200
+MAX_POSITION = 2**31 - 1
+
+
+class Flag(serializers.ChoiceField):
+    """``true`` or ``false``, nothing else."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=["true", "false"], **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return bool(super().to_internal_value(data) == "true")
+
+
+class Moment(serializers.DateTimeField):
+    """A time that every database takes."""
+
+    default_error_messages = {"range": "The time is out of range."}
+
+    def to_internal_value(self, value: Any) -> datetime:
+        moment = super().to_internal_value(value)
+        if not EARLIEST <= moment <= LATEST:
+            self.fail("range")
+        return moment
+
+
+class Names(serializers.CharField):
+    """Names separated by commas, of those that are known."""
+
+    default_error_messages = {"unknown": "Known are {known}."}
+
+    def __init__(self, *, known: list[str], **options: Any) -> None:
+        self.known = known
+        super().__init__(**options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        names = set(super().to_internal_value(data).split(","))
+        if not names <= set(self.known):
+            self.fail("unknown", known=" and ".join(self.known))
+        return names
+
+
+class Query(serializers.Serializer[Any]):
+    """The parameters of a route."""
+
+
+class ScopedQuery(Query):
+    scope = serializers.ChoiceField(
+        choices=["own", SCOPE_ALL],
+        required=False,
+        help_text="`all` asks for everybody's sessions. It takes a member of staff "
+        "with the permission `view_agentsession`; what was said in them, titles and "
+        "metadata included, takes `read_transcript`, too, and leaves a record.",
+    )
+    reason = serializers.CharField(
+        max_length=REASON_MAX_LENGTH,
+        required=False,
+        help_text="Why, for the record of `scope=all`.",
+    )
+
+
+class PagedQuery(ScopedQuery):
+    cursor = serializers.CharField(
+        max_length=500, required=False, help_text="From `next` or `previous`."
+    )
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
+    )
+
+
+class SessionListQuery(PagedQuery):
+    search = serializers.CharField(
+        max_length=WORDS_MAX_LENGTH,
+        allow_blank=True,
+        required=False,
+        help_text="Words in the title or the preview.",
+    )
+    session_id = serializers.CharField(
+        max_length=SESSION_ID_MAX_LENGTH, trim_whitespace=False, required=False
+    )
+    archived = Flag(required=False)
+    created_after = Moment(required=False)
+    created_before = Moment(required=False)
+    updated_after = Moment(required=False)
+    updated_before = Moment(required=False)
+    ordering = serializers.ChoiceField(
+        choices=["-updated_at", "updated_at", "-created_at", "created_at"],
+        default="-updated_at",
+    )
+
+    def filter(self, rows: AgentSessionQuerySet) -> AgentSessionQuerySet:
+        """Return those of ``rows`` that the query asks for."""
+        query = self.validated_data
+        if words := query.get("search"):
+            rows = rows.filter(Q(title__icontains=words) | Q(preview__icontains=words))
+        if "session_id" in query:
+            rows = rows.filter(session_id=query["session_id"])
+        if "archived" in query:
+            rows = rows.filter(archived_at__isnull=not query["archived"])
+        for column in ("created", "updated"):
+            if moment := query.get(f"{column}_after"):
+                rows = rows.filter(**{f"{column}_at__gt": moment})
+            if moment := query.get(f"{column}_before"):
+                rows = rows.filter(**{f"{column}_at__lt": moment})
+        for key, value in query.get("metadata", {}).items():
+            # An expression, so that a key is never read as a lookup.
+            sought = rows.order_by().alias(sought=KeyTransform(key, "metadata"))
+            keys = sought.filter(_meanings(value)).values("pk")
+            rows = rows.filter(pk__in=keys)
+        return rows
+
+    @property
+    def searches(self) -> bool:
+        """Tell whether what is found shows what was said."""
+        query = self.validated_data
+        return bool(query.get("search") or query.get("metadata"))
+
+
+class ItemQuery(ScopedQuery):
+    include = Names(
+        known=["media", "encrypted"],
+        max_length=WORDS_MAX_LENGTH,
+        required=False,
+        help_text="Heavy parts that are left out otherwise, separated by commas: "
+        "`media` (images, audio and files inside of items) and `encrypted` "
+        "(encrypted reasoning).",
+    )
+
+
+class ItemListQuery(PagedQuery, ItemQuery):
+    after = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_POSITION,
+        required=False,
+        help_text="Only items at later positions than this one.",
+    )
+    type = serializers.CharField(max_length=TYPE_MAX_LENGTH, required=False)
+    role = serializers.CharField(max_length=ROLE_MAX_LENGTH, required=False)
+    turn = serializers.IntegerField(min_value=0, max_value=MAX_POSITION, required=False)
+    replaced = Flag(
+        required=False,
+        help_text="Whether compaction has replaced it, so that the agent no longer "
+        "reads it.",
+    )
+    ordering = serializers.ChoiceField(
+        choices=["position", "-position"], default="position"
+    )
+
+    def filter(self, rows: SessionItemQuerySet) -> SessionItemQuerySet:
+        """Return those of ``rows`` that the query asks for."""
+        query = self.validated_data
+        if "after" in query:
+            rows = rows.filter(position__gt=query["after"])
+        for column in ("type", "role", "turn"):
+            if column in query:
+                rows = rows.filter(**{column: query[column]})
+        if "replaced" in query:
+            rows = rows.filter(replaced_at__isnull=not query["replaced"])
+        return rows
+
+
+class TranscriptQuery(ScopedQuery):
+    before = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_POSITION,
+        required=False,
+        help_text="Items just before this position. Without `before` and `after` the "
+        "newest are given.",
+    )
+    after = serializers.IntegerField(
+        min_value=-1,
+        max_value=MAX_POSITION,
+        required=False,
+        help_text="Items just after this position; -1 begins with the first.",
+    )
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
+    )
+
+    def validate(self, attrs: Any) -> Any:
+        if "before" in attrs and "after" in attrs:
+            raise ValidationError({"after": ["Give before or after, not both."]})
+        return attrs
+
+
+class ExportQuery(ScopedQuery):
+    def get_fields(self) -> dict[str, Any]:
+        # A keyword of Python's, so not a name of a class.
+        formats = ["json", "jsonl", "md"]
+        choice = serializers.ChoiceField(choices=formats, default="json")
+        return {**super().get_fields(), "as": choice}
+
+
+def read_query(request: Request, kind: type[Query]) -> Query:
+    """
+    Return the request's parameters, checked.
+
+    Raise ValidationError with the name of each that is unknown, bad or given twice.
+    """
+    query = kind(data={})
+    # DRF's own, and the project's way to say a version.
+    others = {api_settings.URL_FORMAT_OVERRIDE, api_settings.VERSION_PARAM}
+    errors: dict[str, list[str]] = {}
+    values: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for name, given in request.query_params.lists():
+        if len(given) > 1:
+            errors[spell_name(name)] = ["This parameter is given more than once."]
+        elif name in query.fields:
+            values[name] = given[0]
+        elif name.startswith(METADATA_PREFIX) and kind is SessionListQuery:
+            key = name.removeprefix(METADATA_PREFIX)
+            metadata[key] = given[0]
+            if problem := _refuse_metadata(metadata, key):
+                errors[spell_name(name)] = [problem]
+        elif name not in others:
+            errors[spell_name(name)] = ["This parameter is not known here."]
+    query = kind(data=values)
+    if not query.is_valid():
+        errors |= query.errors
+    if errors:
+        raise ValidationError(errors)
+    if metadata:
+        query.validated_data["metadata"] = metadata
+    return query
+
+
+def _refuse_metadata(metadata: dict[str, str], key: str) -> str | None:
+    # Digits would be an index into a list to Django, and signs some path to a database.
+    if len(key) > WORDS_MAX_LENGTH or not key.replace("-", "_").isidentifier():
+        return "A key consists of letters, digits, _ and -, and begins with a letter."
+    if len(metadata[key]) > WORDS_MAX_LENGTH or "\0" in metadata[key]:
+        return f"A value has at most {WORDS_MAX_LENGTH} characters and no NUL."
+    if len(metadata) > METADATA_FILTERS:
+        return f"At most {METADATA_FILTERS} keys can be asked for."
+    return None
+
+
+def _meanings(value: str) -> Q:
+    """Return the condition of being this text, or the number or flag that it spells."""
+    meanings = Q(sought=value)
+    with suppress(ValueError):
+        plain = json.loads(value)
+        if isinstance(plain, int) or (
+            isinstance(plain, float) and math.isfinite(plain)
+        ):
+            meanings |= Q(sought=plain)
+    return meanings

@@ -1,0 +1,23 @@
+"""``path("api/", include("agent_sessions.api.urls"))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from agent_sessions.api.viewsets import ItemViewSet, MeViewSet, SessionViewSet
+
+app_name = "agent_sessions"
+
+router = SimpleRouter(use_regex_path=False)
+router.register("sessions", SessionViewSet, basename="session")
+router.register("sessions/<uuid:session>/items", ItemViewSet, basename="item")
+
+urlpatterns = [
+    *router.urls,
+    path(
+        "me/",
+        MeViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
+        name="me",
+    ),
+]
