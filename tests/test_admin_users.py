@@ -106,7 +106,6 @@ class UserDeletionTests(TestCase):
             "view_user",
             "delete_user",
             "view_agentsession",
-            "delete_agentuser",
         )
         store.update_user_metadata({"a": 1}, user=cls.alice)
 
@@ -156,9 +155,7 @@ class UserDeletionTests(TestCase):
     @override_settings(AGENT_SESSIONS_ON_USER_DELETE="delete")
     def test_several_users_are_deleted_with_their_sessions(self):
         self.fill(2)
-        self.client.force_login(
-            permit(self.staff, "delete_agentsession", "delete_agentuser")
-        )
+        self.client.force_login(permit(self.staff, "delete_agentsession"))
         data = {
             "action": "delete_selected",
             "_selected_action": [self.alice.pk],

@@ -61,6 +61,9 @@ class AgentSessionsUserAdminMixin(Base):
             listed, models, needed, protected = super().get_deleted_objects(
                 objs, request
             )
+        # It is about the user and goes with them, whoever may delete it by itself.
+        own = str(AgentUser._meta.verbose_name)
+        needed = {name for name in needed if str(name) != own}
         if conf.AGENT_SESSIONS_ON_USER_DELETE != "delete":
             return listed, models, needed, protected
         sessions = AgentSession.objects.filter(user__in=[user.pk for user in objs])
