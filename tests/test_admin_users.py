@@ -21,6 +21,10 @@ class PlainUserAdmin(AgentSessionsUserAdminMixin, admin.ModelAdmin):
     pass
 
 
+# Of Django's own question: the request's five, and one for each model of any app that
+# points at users, of which AgentUser is ours.
+QUERIES = 5 + 5
+
 USERS = reverse("admin:agent_sessions_agentsession_users")
 
 
@@ -120,10 +124,10 @@ class UserDeletionTests(TestCase):
 
     def test_keeping_their_sessions_asks_for_none_of_them(self):
         self.fill(1)
-        with self.assertNumQueries(9):
+        with self.assertNumQueries(QUERIES):
             self.client.get(self.url)
         self.fill(20)
-        with self.assertNumQueries(9):
+        with self.assertNumQueries(QUERIES):
             response = self.client.get(self.url)
         for row in AgentSession.objects.all():
             self.assertNotContains(response, str(row.pk))
@@ -137,7 +141,7 @@ class UserDeletionTests(TestCase):
         for size in (1, 20):
             AgentSession.objects.all().delete()
             self.fill(size)
-            with self.assertNumQueries(10):
+            with self.assertNumQueries(QUERIES + 1):
                 response = self.client.get(self.url)
             self.assertContains(response, f"Agent sessions: {size}")
             self.assertContains(response, f"Session items: {2 * size}")
