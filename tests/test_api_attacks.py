@@ -160,9 +160,7 @@ class PatchesAnybody(MeViewSet):
 
 
 class AttackTests(ApiTestCase):
-    def call(
-        self, view, verb, route, user, body=None, query="", *, url=None, **options
-    ):
+    def call(self, view, verb, route, user, body=None, query="", *, url=None, **more):
         """Call one action of a view as a user, or as a browser with their cookie."""
         kwargs = url or {}
         content_type = more.pop("content_type", "application/json")
