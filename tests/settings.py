@@ -101,6 +101,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
+SPECTACULAR_SETTINGS = {"TITLE": "Agent sessions", "VERSION": "1"}
 STATIC_URL = "static/"
 ROOT_URLCONF = "tests.urls"
 SECRET_KEY = "for tests only"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
+from django.apps import apps
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from agent_sessions.api.viewsets import ItemViewSet, MeViewSet, SessionViewSet
+
+if apps.is_installed("drf_spectacular"):
+    import_module("agent_sessions.api.schema")
 
 app_name = "agent_sessions"
 
