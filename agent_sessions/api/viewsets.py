@@ -82,7 +82,8 @@ class Door(GenericViewSet[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method != "OPTIONS":
+        # Neither OPTIONS nor a method that the route does not have.
+        if self.action in self.action_map.values():
             self.checked = read_query(request, self.queries.get(self.action, Query))
             self.query = self.checked.validated_data
 
