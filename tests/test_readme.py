@@ -7,10 +7,13 @@ import inspect
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
 from django.test import RequestFactory, TestCase
+from rest_framework.authtoken.models import Token
+from rest_framework.test import RequestsClient
 
 import agent_sessions.checks
 from agent_sessions import exceptions, store
@@ -28,8 +31,11 @@ class ReadmeTests(TestCase):
             "__name__": "readme",
             "user": user,
             "sync_to_async": sync_to_async,
+            "site": "http://testserver",
+            "api_token": Token.objects.create(user=user).key,
         }
         assert len(BLOCKS) > 5
+        self.enterContext(mock.patch("requests.Session", RequestsClient))
         for block in BLOCKS:
             flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
             code = compile(block, "README.md", "exec", flags=flags)
@@ -43,6 +49,9 @@ class ReadmeTests(TestCase):
                 exec(code, names)
         assert "agent_sessions" in names["INSTALLED_APPS"]
         assert names["items"][-1]["content"] == "Where is my order?"
+
+        assert names["renamed"].json()["metadata"]["vip"] is True
+        assert names["history"] and names["markdown"].startswith("# Order 1001")
 
         request = RequestFactory().post("/", {"text": "hello"})
         request.user = user

@@ -132,11 +132,11 @@ class SessionListQuery(PagedQuery):
                 rows = rows.filter(**{f"{column}_at__gt": moment})
             if moment := query.get(f"{column}_before"):
                 rows = rows.filter(**{f"{column}_at__lt": moment})
-        for key, value in query.get("metadata", {}).items():
+        for number, (key, value) in enumerate(query.get("metadata", {}).items()):
             # An expression, so that a key is never read as a lookup.
-            sought = rows.order_by().alias(sought=KeyTransform(key, "metadata"))
-            keys = sought.filter(_meanings(value)).values("pk")
-            rows = rows.filter(pk__in=keys)
+            sought = f"sought_{number}"
+            rows = rows.alias(**{sought: KeyTransform(key, "metadata")})
+            rows = rows.filter(_meanings(sought, value))
         return rows
 
     @property
@@ -266,13 +266,13 @@ def _refuse_metadata(metadata: dict[str, str], key: str) -> str | None:
     return None
 
 
-def _meanings(value: str) -> Q:
+def _meanings(sought: str, value: str) -> Q:
     """Return the condition of being this text, or the number or flag that it spells."""
-    meanings = Q(sought=value)
+    meanings = Q(**{sought: value})
     with suppress(ValueError):
         plain = json.loads(value)
         if isinstance(plain, int) or (
             isinstance(plain, float) and math.isfinite(plain)
         ):
-            meanings |= Q(sought=plain)
+            meanings |= Q(**{sought: plain})
     return meanings
