@@ -59,6 +59,11 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_REQUIRE_REASON", False)
 
     @property
+    def AGENT_SESSIONS_RETENTION_DAYS(self) -> int | None:
+        """Days after its last activity that a session may be pruned; None keeps all."""
+        return getattr(settings, "AGENT_SESSIONS_RETENTION_DAYS", None)
+
+    @property
     def AGENT_SESSIONS_SHOW_CONTENT(self) -> bool:
         """Whether anybody may read in the admin what was said in sessions."""
         return getattr(settings, "AGENT_SESSIONS_SHOW_CONTENT", True)

@@ -20,6 +20,10 @@ class InvalidClaimToken(AgentSessionError, ValueError):
     """The token was not made here, has expired, or its session is claimed or gone."""
 
 
+class InvalidCriteria(AgentSessionError, ValueError):
+    """Sessions are chosen by nothing, or by what excludes each other."""
+
+
 class InvalidItem(AgentSessionError, TypeError, ValueError):
     """An item is not a JSON object; the message names the path of the fault."""
 

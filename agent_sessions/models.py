@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -85,6 +86,32 @@ class AgentSessionQuerySet(models.QuerySet["AgentSession"]):
 
     def archived(self) -> AgentSessionQuerySet:
         return self.filter(archived_at__isnull=False)
+
+    def empty(self) -> AgentSessionQuerySet:
+        """Return the sessions in which an agent would read nothing."""
+        return self.filter(item_count=0)
+
+    def idle_since(self, moment: datetime) -> AgentSessionQuerySet:
+        """Return the sessions without activity after this moment."""
+        return self.filter(updated_at__lte=moment)
+
+    def beyond_latest(self, count: int) -> AgentSessionQuerySet:
+        """Return the sessions that are not among the newest ``count`` of their user."""
+        owned = self.filter(user__isnull=False)
+        if count == 0:
+            return owned
+        newer = AgentSession.objects.using(self.db).filter(
+            models.Q(updated_at__gt=models.OuterRef("updated_at"))
+            | models.Q(
+                updated_at=models.OuterRef("updated_at"), id__gt=models.OuterRef("id")
+            ),
+            user=models.OuterRef("user"),
+        )
+        # Looks at no more than ``count`` entries of the index for each session.
+        last_kept = newer.newest_first().values("pk")[count - 1 : count]
+        return owned.alias(last_kept=models.Subquery(last_kept)).filter(
+            last_kept__isnull=False
+        )
 
     def newest_first(self) -> AgentSessionQuerySet:
         """Order by last activity; ties by id, so that pages neither skip nor repeat."""

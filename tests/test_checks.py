@@ -40,6 +40,7 @@ class SettingsTests(SimpleTestCase):
         assert conf.AGENT_SESSIONS_ON_USER_DELETE == "keep"
         assert conf.AGENT_SESSIONS_RENDER_MARKDOWN is False
         assert conf.AGENT_SESSIONS_REQUIRE_REASON is False
+        assert conf.AGENT_SESSIONS_RETENTION_DAYS is None
         assert conf.AGENT_SESSIONS_SHOW_CONTENT is True
         assert conf.AGENT_SESSIONS_THREADS == 8
         with override_settings():
@@ -85,6 +86,7 @@ class SettingsTests(SimpleTestCase):
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
             "AGENT_SESSIONS_RENDER_MARKDOWN": [0, None, "yes"],
             "AGENT_SESSIONS_REQUIRE_REASON": [0, None, "yes"],
+            "AGENT_SESSIONS_RETENTION_DAYS": [0, -1, 1.5, "30", True],
             "AGENT_SESSIONS_SHOW_CONTENT": [1, None, "no"],
             "AGENT_SESSIONS_THREADS": [0, -8, 1.5, "8", None, True],
         }

@@ -52,6 +52,8 @@ class ReadmeTests(TestCase):
 
         assert names["renamed"].json()["metadata"]["vip"] is True
         assert names["history"] and names["markdown"].startswith("# Order 1001")
+        assert names["prune_old_sessions"]() == "0 sessions, 0 items"
+        assert names["prune_what_visitors_left"]() == 0
 
         request = RequestFactory().post("/", {"text": "hello"})
         request.user = user

@@ -17,6 +17,7 @@ from agent_sessions.store.items import (
     pop_item,
     read_items,
 )
+from agent_sessions.store.pruning import prune_sessions
 from agent_sessions.store.selections import (
     archive_sessions,
     delete_sessions,
@@ -56,6 +57,7 @@ __all__ = [
     "iterate_rows",
     "make_claim_token",
     "pop_item",
+    "prune_sessions",
     "read_blocks",
     "read_items",
     "read_raw",

@@ -8,7 +8,9 @@ have asked for permission.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import F
@@ -20,6 +22,13 @@ from agent_sessions.store.transactions import Attempt, perform, write_transactio
 
 # Sessions of one transaction: an agent that waits for one of them waits for this many.
 BATCH = 100
+
+
+class Deleted(NamedTuple):
+    """How many sessions went, and how many items with them."""
+
+    sessions: int
+    items: int
 
 
 def archive_sessions(
@@ -63,15 +72,47 @@ def delete_sessions(sessions: Iterable[UUID], *, using: str | None = None) -> in
     that still runs on one gets SessionGone.
     """
 
-    def change(rows: AgentSessionQuerySet) -> int:
-        # The locks first, as in delete_session().
-        found = rows.update(item_count=F("item_count"))
-        keys = list(rows.select_for_update().values_list("pk", flat=True))
-        SessionItem.objects.using(rows.db).filter(session__in=keys).delete()
-        rows.filter(pk__in=keys).delete()
-        return found
+    alias = session_alias(using)
+    return delete_rows(sessions, AgentSession.objects.using(alias)).sessions
 
-    return _in_batches(sessions, change, using=using)
+
+def delete_rows(sessions: Iterable[UUID], rows: AgentSessionQuerySet) -> Deleted:
+    """
+    Delete those of these sessions that are still among ``rows`` under their locks.
+
+    As delete_sessions(), which leaves none out.
+    """
+    alias = rows.db
+    totals = Deleted(0, 0)
+    for batch in _batches(sessions):
+        found = perform(alias, partial(_delete_batch, rows.filter(pk__in=batch)))
+        totals = Deleted(totals.sessions + found.sessions, totals.items + found.items)
+    return totals
+
+
+def count_rows(sessions: Iterable[UUID], *, using: str) -> Deleted:
+    """Return what delete_rows() would."""
+    totals = Deleted(0, 0)
+    for batch in _batches(sessions):
+        found = perform(using, partial(_count_items, batch, using))
+        totals = Deleted(totals.sessions + len(batch), totals.items + found)
+    return totals
+
+
+def _count_items(keys: list[UUID], using: str, attempt: Attempt) -> int:
+    return SessionItem.objects.using(using).filter(session__in=keys).count()
+
+
+def _delete_batch(rows: AgentSessionQuerySet, attempt: Attempt) -> Deleted:
+    rows = rows.order_by()
+    with write_transaction(rows.db):
+        # The locks first, as in delete_session().
+        rows.update(item_count=F("item_count"))
+        keys = list(rows.select_for_update().values_list("pk", flat=True))
+        items = SessionItem.objects.using(rows.db).filter(session__in=keys)
+        found, _ = items.delete()
+        AgentSession.objects.using(rows.db).filter(pk__in=keys).delete()
+    return Deleted(len(keys), found)
 
 
 def _in_batches(
