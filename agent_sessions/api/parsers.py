@@ -5,13 +5,18 @@ from typing import Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
+_UTF_8 = {"utf-8", "utf8"}
+
 
 class BoundedJSONParser(JSONParser):
-    """JSON, of which no nesting is an error of ours."""
+    """JSON, of which neither nesting nor charset is an error of ours."""
 
     def parse(
         self, stream: Any, media_type: Any = None, parser_context: Any = None
     ) -> Any:
+        # RFC 8259, 8.1. Before 3.18 DRF tries whatever codec a request names, bz2 too.
+        if str((parser_context or {}).get("encoding", "utf-8")).lower() not in _UTF_8:
+            raise ParseError("JSON parse error - not UTF-8.")
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
