@@ -100,6 +100,21 @@ class AdminTestCase(TestCase):
 
 
 class PermissionTests(AdminTestCase):
+    def test_an_address_cannot_ask_what_was_said(self):
+        row = self.append("s", say("my secret preview"), user=self.alice)
+        store.update_session(row, title="my secret title", metadata={"a": "secret"})
+        lookups = (
+            *("title", "title__startswith", "preview", "preview__icontains"),
+            *("metadata__icontains", "metadata__a", "metadata__a__startswith"),
+            *("items__data__icontains", "user__agent_sessions__title__startswith"),
+        )
+        for user in (self.viewer, self.reader, self.root):
+            self.client.force_login(user)
+            for lookup in lookups:
+                response = self.client.get(LIST, {lookup: "my secret"})
+                assert response.status_code == 400, (user, lookup)
+        assert self.found(user=self.viewer, user__exact=self.alice.pk) == ["s"]
+
     def test_words_are_shown_only_to_who_may_read_them(self):
         row = self.append("s", say("my secret preview"), user=self.alice)
         store.update_session(row, title="my secret title", metadata={"a": "secret"})

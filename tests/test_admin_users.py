@@ -252,6 +252,12 @@ class AgentUserPageTests(TestCase):
         with override_settings(AGENT_SESSIONS_SHOW_CONTENT=False):
             self.assertNotContains(self.client.get(self.page), "secret")
 
+    def test_an_address_cannot_ask_what_agents_know(self):
+        self.client.force_login(create_staff("viewer", "view_agentuser"))
+        for lookup in ("metadata__icontains", "metadata__plan__startswith"):
+            response = self.client.get(self.list, {lookup: "<b>"})
+            assert response.status_code == 400, lookup
+
     def test_nobody_writes_it_by_hand(self):
         root = User.objects.create(username="root", is_staff=True, is_superuser=True)
         self.client.force_login(root)

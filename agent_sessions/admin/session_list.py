@@ -23,6 +23,7 @@ from agent_sessions.admin.filters import (
     OwnerFilter,
     SizeFilter,
 )
+from agent_sessions.admin.lookups import WordsNotLookedUp
 from agent_sessions.admin.paginator import BoundedPaginator
 from agent_sessions.admin.search import (
     TEXT_SESSION_LIMIT,
@@ -46,7 +47,7 @@ class Row:
     owner_url: str | None
 
 
-class SessionList(admin.ModelAdmin):  # type: ignore[type-arg]
+class SessionList(WordsNotLookedUp):
     """The list of sessions: its columns, filters and search."""
 
     list_filter = [ActivityFilter, OwnerFilter, ArchivedFilter, SizeFilter]

@@ -11,6 +11,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access, store
+from agent_sessions.admin.lookups import WordsNotLookedUp
 from agent_sessions.admin.paginator import BoundedPaginator
 from agent_sessions.admin.search import user_search_fields
 from agent_sessions.admin.session_list import relative_time, user_url
@@ -128,7 +129,7 @@ class AgentSessionsUserAdminMixin(Base):
 
 
 @admin.register(AgentUser)
-class AgentUserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AgentUserAdmin(WordsNotLookedUp):
     list_display = ["owner", "created_at", "updated_at"]
     list_select_related = ["user"]
     ordering = ["pk"]
