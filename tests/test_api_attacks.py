@@ -401,6 +401,9 @@ class AttackTests(ApiTestCase):
             "multipart/form-data; boundary=x",
             "application/json; charset=bz2",
             "application/json; charset=utf-7",
+            "application/json; charset=rot13",
+            "application/json; charset=zlib",
+            "application/json; charset=nonsense",
             "nonsense",
         ):
             response = self.call(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from asgiref.sync import sync_to_async
+
 from agent_sessions import store
 from agent_sessions.api.lightening import lighten_item
 from agent_sessions.models import AgentSession, SessionItem
@@ -274,6 +276,14 @@ class ExportTests(ItemCase):
             )
             assert response["X-Content-Type-Options"] == "nosniff"
             assert b"hello" in response.getvalue()
+
+    async def test_an_export_is_streamed_under_asgi_too(self):
+        await sync_to_async(self.append)(say("hello"))
+        await self.async_client.aforce_login(self.alice)
+        url = session_url(self.row, "export")
+        response = await self.async_client.get(url)
+        assert response.is_async
+        assert b"hello" in b"".join([chunk async for chunk in response])
 
     def test_an_export_is_whole(self):
         self.append(*NASTY_ITEMS.values())
