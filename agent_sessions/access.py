@@ -29,6 +29,15 @@ def may_read(user: Person) -> bool:
     return conf.AGENT_SESSIONS_SHOW_CONTENT and _has_permission(user, "read_transcript")
 
 
+def may_read_unasked(user: Person) -> bool:
+    """
+    Tell whether lists may show the user titles, previews and metadata.
+
+    Not where a reason is required: a list has nobody to ask for it.
+    """
+    return may_read(user) and not conf.AGENT_SESSIONS_REQUIRE_REASON
+
+
 def may_export(user: Person) -> bool:
     """Tell whether the user may take along what they may see."""
     return may_read(user) and _has_permission(user, "export_session")

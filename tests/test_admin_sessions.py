@@ -100,6 +100,20 @@ class AdminTestCase(TestCase):
 
 
 class PermissionTests(AdminTestCase):
+    @override_settings(AGENT_SESSIONS_REQUIRE_REASON=True)
+    def test_a_list_shows_no_words_where_a_reason_is_wanted(self):
+        row = self.append("s", say("my secret preview"), user=self.alice)
+        store.update_session(row, title="my hidden title")
+        for user in (self.reader, self.root):
+            assert self.found("secret preview", user=user) == []
+            assert self.found("hidden title", user=user) == []
+            response = self.client.get(LIST)
+            self.assertContains(response, str(row.pk))
+            self.assertContains(response, "reason:ticket 42")
+            self.assertNotContains(response, "secret")
+            self.assertNotContains(response, "hidden title")
+        assert self.found("text:secret reason:ticket 42") == ["s"]
+
     def test_an_address_cannot_ask_what_was_said(self):
         row = self.append("s", say("my secret preview"), user=self.alice)
         store.update_session(row, title="my secret title", metadata={"a": "secret"})

@@ -63,6 +63,8 @@ class UserPageTests(TestCase):
         self.assertNotContains(response, "secret")
         response = self.page("view_agentsession", "read_transcript")
         self.assertContains(response, "my secret words")
+        with override_settings(AGENT_SESSIONS_REQUIRE_REASON=True):
+            self.assertNotContains(self.page(), "secret")
 
     def test_who_may_not_see_sessions_sees_none(self):
         for names in ((), ("read_transcript",)):
@@ -249,8 +251,10 @@ class AgentUserPageTests(TestCase):
         reader = create_staff("reader", "view_agentuser", "read_transcript")
         self.client.force_login(reader)
         self.assertContains(self.client.get(self.page), "&lt;b&gt;secret")
-        with override_settings(AGENT_SESSIONS_SHOW_CONTENT=False):
-            self.assertNotContains(self.client.get(self.page), "secret")
+        for setting in ({"SHOW_CONTENT": False}, {"REQUIRE_REASON": True}):
+            settings = {f"AGENT_SESSIONS_{key}": on for key, on in setting.items()}
+            with override_settings(**settings):
+                self.assertNotContains(self.client.get(self.page), "secret")
 
     def test_an_address_cannot_ask_what_agents_know(self):
         self.client.force_login(create_staff("viewer", "view_agentuser"))

@@ -225,6 +225,20 @@ class ScopeTests(ApiTestCase):
         (record,) = self.records()
         assert record[-1] == "ticket 7"
 
+    def test_a_list_shows_no_words_where_a_reason_is_wanted(self):
+        client = self.client_of(self.reader)
+        with self.settings(AGENT_SESSIONS_REQUIRE_REASON=True):
+            for query in ("", "&search=secret&reason=ticket 7"):
+                found = client.get(f"/api/sessions/?scope=all{query}").json()["results"]
+                assert [row["id"] for row in found] == [str(self.hers.pk)]
+                for name in ("session_id", "title", "preview", "metadata"):
+                    assert found[0][name] is None
+            one = route("session-detail", pk=self.hers.pk) + "?scope=all"
+            self.assert_names(client.get(one), "reason")
+            shown = client.get(f"{one}&reason=ticket 7").json()
+            assert shown["title"] == "Her order"
+            assert self.api.get("/api/sessions/").json()["results"][0] == shown
+
     def test_a_setting_hides_content_from_everybody_but_the_owner(self):
         root = User.objects.create(username="r", is_staff=True, is_superuser=True)
         with self.settings(AGENT_SESSIONS_SHOW_CONTENT=False):

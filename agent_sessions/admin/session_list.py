@@ -64,7 +64,8 @@ class SessionList(WordsNotLookedUp):
         css = {"all": ["agent_sessions/admin.css"]}
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        first = "words" if access.may_read(request.user) else "identity"
+        may_read = access.may_read_unasked(request.user)
+        first = "words" if may_read else "identity"
         return [
             first,
             "state",
@@ -96,7 +97,7 @@ class SessionList(WordsNotLookedUp):
             return queryset, False
         text_search = parse_text_search(term)
         if text_search is None:
-            may_read = access.may_read(request.user)
+            may_read = access.may_read_unasked(request.user)
             found = find_sessions(queryset, term, in_titles=may_read)
         else:
             found = self._search_texts(request, queryset, text_search)
@@ -154,10 +155,16 @@ class SessionList(WordsNotLookedUp):
             row.admin_row = Row(states[row.pk], url)  # type: ignore[attr-defined]
 
     def _search_hint(self, request: HttpRequest) -> str:
-        if access.may_read(request.user):
+        if access.may_read_unasked(request.user):
             return gettext(
                 "E-mail, user name, user id, words of a title, or a whole session id "
                 "or UUID. “text:words” looks into what was said in the newest "
+                "%(limit)s sessions, and is recorded."
+            ) % {"limit": TEXT_SESSION_LIMIT}
+        if access.may_read(request.user):
+            return gettext(
+                "E-mail, user name, user id, or a whole session id or UUID. "
+                "“text:words reason:ticket 42” looks into what was said in the newest "
                 "%(limit)s sessions, and is recorded."
             ) % {"limit": TEXT_SESSION_LIMIT}
         return gettext("E-mail, user name, user id, or a whole session id or UUID.")

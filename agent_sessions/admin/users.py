@@ -148,7 +148,8 @@ class AgentUserAdmin(WordsNotLookedUp):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = ["user_link", "created_at", "updated_at"]
-        return [*fields, "metadata"] if access.may_read(request.user) else fields
+        may_read = access.may_read_unasked(request.user)
+        return [*fields, "metadata"] if may_read else fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.get_fields(request, obj)
@@ -183,7 +184,7 @@ def _may_view(request: HttpRequest) -> bool:
 
 
 def _latest_field(request: HttpRequest) -> str:
-    if access.may_read(request.user):
+    if access.may_read_unasked(request.user):
         return "latest_agent_sessions_in_words"
     return "latest_agent_sessions"
 

@@ -152,7 +152,10 @@ class SessionViewSet(SessionDoor):
     }
 
     def get_serializer_context(self) -> dict[str, Any]:
-        hidden = asks_for_all(self.request) and not access.may_read(self.request.user)
+        # A session by itself asks for the reason that its list cannot.
+        alone = self.action == "retrieve"
+        may_read = access.may_read if alone else access.may_read_unasked
+        hidden = asks_for_all(self.request) and not may_read(self.request.user)
         return {**super().get_serializer_context(), "hide_content": hidden}
 
     def list(self, request: Request) -> Response:
