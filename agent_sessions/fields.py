@@ -11,6 +11,11 @@ from agent_sessions.encoding import decode_item, encode_item
 from agent_sessions.exceptions import InvalidSessionId
 from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH, clean_session_id
 
+SESSION_ID_RULE = _(
+    "A session id has 1 to %(session_id)s characters, no control characters or lone "
+    "surrogates, and no white space at its ends."
+)
+
 
 class SessionIdField(models.CharField):  # type: ignore[type-arg]
     """
@@ -36,7 +41,8 @@ def validate_session_id(value: str) -> None:
     try:
         clean_session_id(value)
     except InvalidSessionId as error:
-        raise ValidationError(str(error), code="invalid") from error
+        limit = {"session_id": SESSION_ID_MAX_LENGTH}
+        raise ValidationError(SESSION_ID_RULE, "invalid", limit) from error
 
 
 class BrokenItem(str):

@@ -119,7 +119,7 @@ class AgentSessionQuerySet(models.QuerySet["AgentSession"]):
 
 
 class AgentSession(models.Model):
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    id = models.UUIDField("UUID", primary_key=True, default=uuid7, editable=False)
     session_id = SessionIdField(_("session id"), default=new_session_id)
     # SET_NULL writes this column alone, so owned_at still tells an orphan apart.
     user = models.ForeignKey(

@@ -20,7 +20,7 @@ ROWS = [
     {"models"},
     {"checks"},
     {"store"},
-    {"access", "jsonlines"},
+    {"access", "jsonlines", "refusals"},
     {"exports"},
     {"crossing"},
     {"templatetags"},

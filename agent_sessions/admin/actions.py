@@ -10,11 +10,11 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.core.exceptions import BadRequest
 from django.db.models import Sum
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.functional import Promise
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access, store
@@ -30,6 +30,11 @@ from agent_sessions.streaming import stream
 
 SELECTION_LIMIT = 10_000
 SHOWN = 20
+
+# Logged in English, because a log has many readers.
+ARCHIVED = gettext_noop("Archived.")
+RESTORED = gettext_noop("Restored.")
+REMOVED_OWNER = gettext_noop("Removed the owner.")
 
 
 class SessionActions(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -50,7 +55,7 @@ class SessionActions(admin.ModelAdmin):  # type: ignore[type-arg]
     def archive_selected(self, request: HttpRequest, queryset: Any) -> None:
         if keys := self._selection(request, queryset.active()):
             count = store.archive_sessions(keys)
-            self._log(request, keys, CHANGE, "Archived.")
+            self._log(request, keys, CHANGE, ARCHIVED)
             text = ngettext(
                 "%(count)d session was archived.",
                 "%(count)d sessions were archived.",
@@ -62,7 +67,7 @@ class SessionActions(admin.ModelAdmin):  # type: ignore[type-arg]
     def restore_selected(self, request: HttpRequest, queryset: Any) -> None:
         if keys := self._selection(request, queryset.archived()):
             count = store.archive_sessions(keys, archived=False)
-            self._log(request, keys, CHANGE, "Restored.")
+            self._log(request, keys, CHANGE, RESTORED)
             text = ngettext(
                 "%(count)d session was restored.",
                 "%(count)d sessions were restored.",
@@ -116,7 +121,7 @@ class SessionActions(admin.ModelAdmin):  # type: ignore[type-arg]
                 ),
                 answer=_("Remove the owner"),
             )
-        self._log(request, keys, CHANGE, "Removed the owner.")
+        self._log(request, keys, CHANGE, REMOVED_OWNER)
         count = store.remove_owners(keys)
         text = ngettext(
             "%(count)d session has no owner any more.",
@@ -155,6 +160,17 @@ class SessionActions(admin.ModelAdmin):  # type: ignore[type-arg]
         )
         self._report(request, text, count)
         return None
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Say in the reader's language what the actions have logged."""
+        response = super().history_view(request, object_id, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        for entry in context.get("action_list", ()):
+            if entry.change_message in (ARCHIVED, RESTORED, REMOVED_OWNER):
+                entry.change_message = gettext(entry.change_message)
+        return response
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Count from the stored counters: Django would load every item."""

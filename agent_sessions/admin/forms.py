@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from agent_sessions.exceptions import InvalidMetadata, InvalidTitle
 from agent_sessions.metadata import clean_metadata
 from agent_sessions.models import REASON_MAX_LENGTH, AgentSession
+from agent_sessions.refusals import explain
 from agent_sessions.store.sessions import clean_title
 
 
@@ -31,14 +32,14 @@ class SessionForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             return clean_title(self.cleaned_data["title"])
         except InvalidTitle as error:
-            raise forms.ValidationError(str(error), code="invalid") from None
+            raise forms.ValidationError(explain(error), code="invalid") from None
 
     def clean_metadata(self) -> Any:
         metadata = self.cleaned_data["metadata"]
         try:
             return clean_metadata({} if metadata is None else metadata)
         except InvalidMetadata as error:
-            raise forms.ValidationError(str(error), code="invalid") from None
+            raise forms.ValidationError(explain(error), code="invalid") from None
 
 
 class ReasonForm(forms.Form):

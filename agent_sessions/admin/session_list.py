@@ -12,11 +12,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access
+from agent_sessions.admin.ages import age
 from agent_sessions.admin.filters import (
     ActivityFilter,
     ArchivedFilter,
@@ -220,10 +220,7 @@ def relative_time(moment: datetime) -> str:
     """Return a ``<time>`` that reads "3 hours ago", with the exact time on hover."""
     local = _local(moment)
     seconds = (timezone.now() - moment).total_seconds()
-    if seconds < 60:
-        words = gettext("just now")
-    else:
-        words = gettext("%(time)s ago") % {"time": timesince(moment, depth=1)}
+    words = gettext("just now") if seconds < 60 else age(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(timespec="seconds"),

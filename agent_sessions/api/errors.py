@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.core.exceptions import RequestDataTooBig
+from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, status
 
 from agent_sessions.exceptions import (
@@ -16,23 +17,24 @@ from agent_sessions.exceptions import (
     SessionLockTimeout,
     SessionOwnershipError,
 )
+from agent_sessions.refusals import explain
 
 
 class PreconditionFailed(exceptions.APIException):
     status_code = status.HTTP_412_PRECONDITION_FAILED
-    default_detail = "The session was changed since it was read."
+    default_detail = _("The session was changed since it was read.")
     default_code = "precondition_failed"
 
 
 class ContentTooLarge(exceptions.APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = "The request's body is too large."
+    default_detail = _("The request's body is too large.")
     default_code = "too_large"
 
 
 class Busy(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Another request holds the session. Try again."
+    default_detail = _("Another request holds the session. Try again.")
     default_code = "busy"
     wait = 1
 
@@ -61,7 +63,7 @@ def http_error(error: Exception) -> Exception:
     if answer := _ANSWERS.get(type(error)):
         return answer()
     if field := _FIELDS.get(type(error)):
-        return exceptions.ValidationError({field: [str(error)]})
+        return exceptions.ValidationError({field: [explain(error)]})
     return error
 
 

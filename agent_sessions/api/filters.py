@@ -10,6 +10,8 @@ from typing import Any
 
 from django.db.models import Q
 from django.db.models.fields.json import KeyTransform
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -45,7 +47,7 @@ class Flag(serializers.ChoiceField):
 class Moment(serializers.DateTimeField):
     """A time that every database takes."""
 
-    default_error_messages = {"range": "The time is out of range."}
+    default_error_messages = {"range": _("The time is out of range.")}
 
     def to_internal_value(self, value: Any) -> datetime:
         moment = super().to_internal_value(value)
@@ -57,7 +59,7 @@ class Moment(serializers.DateTimeField):
 class Names(serializers.CharField):
     """Names separated by commas, of those that are known."""
 
-    default_error_messages = {"unknown": "Known are {known}."}
+    default_error_messages = {"unknown": _("Known are: {known}.")}
 
     def __init__(self, *, known: list[str], **options: Any) -> None:
         self.known = known
@@ -66,7 +68,7 @@ class Names(serializers.CharField):
     def to_internal_value(self, data: Any) -> Any:
         names = set(super().to_internal_value(data).split(","))
         if not names <= set(self.known):
-            self.fail("unknown", known=" and ".join(self.known))
+            self.fail("unknown", known=", ".join(self.known))
         return names
 
 
@@ -209,7 +211,7 @@ class TranscriptQuery(ScopedQuery):
 
     def validate(self, attrs: Any) -> Any:
         if "before" in attrs and "after" in attrs:
-            raise ValidationError({"after": ["Give before or after, not both."]})
+            raise ValidationError({"after": [_("Give before or after, not both.")]})
         return attrs
 
 
@@ -230,12 +232,12 @@ def read_query(request: Request, kind: type[Query]) -> Query:
     query = kind(data={})
     # DRF's own, and the project's way to say a version.
     others = {api_settings.URL_FORMAT_OVERRIDE, api_settings.VERSION_PARAM}
-    errors: dict[str, list[str]] = {}
+    errors: dict[str, list[Any]] = {}
     values: dict[str, str] = {}
     metadata: dict[str, str] = {}
     for name, given in request.query_params.lists():
         if len(given) > 1:
-            errors[spell_name(name)] = ["This parameter is given more than once."]
+            errors[spell_name(name)] = [_("This parameter is given more than once.")]
         elif name in query.fields:
             values[name] = given[0]
         elif name.startswith(METADATA_PREFIX) and kind is SessionListQuery:
@@ -244,7 +246,7 @@ def read_query(request: Request, kind: type[Query]) -> Query:
             if problem := _refuse_metadata(metadata, key):
                 errors[spell_name(name)] = [problem]
         elif name not in others:
-            errors[spell_name(name)] = ["This parameter is not known here."]
+            errors[spell_name(name)] = [_("This parameter is not known here.")]
     query = kind(data=values)
     if not query.is_valid():
         errors |= query.errors
@@ -258,11 +260,15 @@ def read_query(request: Request, kind: type[Query]) -> Query:
 def _refuse_metadata(metadata: dict[str, str], key: str) -> str | None:
     # Digits would be an index into a list to Django, and signs some path to a database.
     if len(key) > WORDS_MAX_LENGTH or not key.replace("-", "_").isidentifier():
-        return "A key consists of letters, digits, _ and -, and begins with a letter."
+        return gettext(
+            "A key consists of letters, digits, _ and -, and begins with a letter."
+        )
     if len(metadata[key]) > WORDS_MAX_LENGTH or "\0" in metadata[key]:
-        return f"A value has at most {WORDS_MAX_LENGTH} characters and no NUL."
+        words = gettext("A value has at most %(limit)s characters and no NUL.")
+        return words % {"limit": WORDS_MAX_LENGTH}
     if len(metadata) > METADATA_FILTERS:
-        return f"At most {METADATA_FILTERS} keys can be asked for."
+        words = gettext("At most %(limit)s keys can be asked for.")
+        return words % {"limit": METADATA_FILTERS}
     return None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Model, Q
+from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -153,4 +154,4 @@ def _spell(value: Any) -> Any:
 
 
 def _refusal() -> ValidationError:
-    return ValidationError({"cursor": ["This cursor is not one of this list."]})
+    return ValidationError({"cursor": [_("This cursor is not one of this list.")]})

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -14,6 +15,7 @@ from agent_sessions.exceptions import InvalidMetadata, InvalidTitle
 from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH
 from agent_sessions.metadata import Metadata, clean_metadata
 from agent_sessions.models import TITLE_MAX_LENGTH, AgentSession, SessionItem
+from agent_sessions.refusals import explain
 from agent_sessions.store.sessions import clean_title
 from agent_sessions.transcript.blocks import Block
 
@@ -23,7 +25,7 @@ TOKEN_MAX_LENGTH = 500
 class Text(serializers.CharField):
     """A string as it stands: numbers are none."""
 
-    default_error_messages = {"invalid": "Not a string."}
+    default_error_messages = {"invalid": _("Not a string.")}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
@@ -42,7 +44,7 @@ class Title(Text):
         try:
             return clean_title(super().to_internal_value(data))
         except InvalidTitle as error:
-            raise ValidationError(str(error)) from None
+            raise ValidationError(explain(error)) from None
 
 
 class Flag(serializers.BooleanField):
@@ -61,7 +63,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
         try:
             return clean_metadata(data)
         except InvalidMetadata as error:
-            raise ValidationError(str(error)) from None
+            raise ValidationError(explain(error)) from None
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -74,7 +76,7 @@ class Body(serializers.Serializer[Any]):
         if isinstance(data, Mapping):
             unknown = [name for name in data if name not in self.fields]
             if unknown:
-                problem = ["This field is not known here, or cannot be written."]
+                problem = [_("This field is not known here, or cannot be written.")]
                 raise ValidationError({spell_name(name): problem for name in unknown})
         return super().to_internal_value(data)
 

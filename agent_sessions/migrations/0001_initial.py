@@ -65,6 +65,7 @@ class Migration(migrations.Migration):
                         editable=False,
                         primary_key=True,
                         serialize=False,
+                        verbose_name="UUID",
                     ),
                 ),
                 (
