@@ -11,6 +11,8 @@ from zipfile import ZipFile
 
 from django.test import SimpleTestCase
 
+from tests.catalogs import LANGUAGES
+
 ROOT = Path(__file__).parent.parent
 
 CONVERSATION = """
@@ -73,6 +75,11 @@ class WheelTests(SimpleTestCase):
         assert "agent_sessions/py.typed" in tracked
         assert "agent_sessions/migrations/0001_initial.py" in tracked
         assert tracked - self.names == set()
+
+    def test_the_catalogs_are_inside(self):
+        for language in LANGUAGES:
+            catalog = f"agent_sessions/locale/{language}/LC_MESSAGES/django"
+            assert {f"{catalog}.po", f"{catalog}.mo"} <= self.names
 
     def test_nothing_else_is_inside(self):
         top = {name.split("/")[0] for name in self.names}
