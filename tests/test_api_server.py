@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -72,6 +73,8 @@ class ServerTests(TransactionTestCase):
                 "--generation-database=none",
                 "--no-color",
             ],
+            # It leaves what it has found in the current folder.
+            cwd=self.enterContext(tempfile.TemporaryDirectory()),
             capture_output=True,
             text=True,
             timeout=300,
