@@ -83,7 +83,7 @@ def placeholders(text: str) -> set[str]:
 def frame(text: str) -> tuple[str, ...]:
     """Return what a translation shares with its string: its edges and entities."""
     start, end = text[: -len(text.lstrip())], text[len(text.rstrip()) :]
-    mark = text[-1] if text[-1] in ".?!:…)" else ""
+    mark = text[-1:] if text[-1:] in ".?!:…)" else ""
     return start, end, mark, *sorted(re.findall(r"&\w+;", text))
 
 
@@ -176,6 +176,7 @@ class Reader(HTMLParser):
 def words_of(html: str) -> list[str]:
     reader = Reader()
     reader.feed(html)
+    assert not reader.open
     return [words.strip() for words in reader.words if words.strip()]
 
 
@@ -274,7 +275,8 @@ class PageTests(TestCase):
                 if re.search("[a-zA-Z]{2}", rest):
                     unmarked.add(words)
         # Names that are the same everywhere; and one word of Django's own.
-        assert unmarked == {"JSON", "UUID⟦:⟧", "Search"}
+        assert unmarked <= {"JSON", "UUID⟦:⟧", "Search"}
+        assert "JSON" in unmarked
 
     @override_settings(LANGUAGE_CODE="de")
     def test_how_long_ago_is_inflected(self):
