@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from string import Formatter
 from typing import Any
@@ -290,6 +290,13 @@ class PageTests(TestCase):
         assert LogEntry.objects.get().change_message == "Archived."
         history = self.client.get(f"{CHANGE_LIST}{self.row.pk}/history/")
         assert "<td>Archiviert.</td>" in history.content.decode()
+
+    @override_settings(LANGUAGE_CODE="de", TIME_ZONE="Europe/Berlin")
+    def test_the_time_of_archiving_reads_like_other_times(self):
+        moment = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+        AgentSession.objects.filter(pk=self.row.pk).update(archived_at=moment)
+        page = self.client.get(f"{CHANGE_LIST}{self.row.pk}/change/")
+        assert "2. März 2026 00:30" in words_of(page.content.decode())
 
     @override_settings(LANGUAGE_CODE="es")
     def test_a_transcript_is_taken_along_in_ones_own_language(self):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext, npgettext_lazy
 
@@ -16,7 +18,12 @@ _AGES: dict[str, Any] = {
 }
 
 
-def age(moment: Any, now: Any = None) -> str:
+def age(moment: datetime) -> str:
     """Return how long ago a time was, in its largest unit: "3 days ago"."""
-    words = timesince(moment, now, time_strings=_AGES, depth=1)
+    words = timesince(moment, time_strings=_AGES, depth=1)
     return gettext("%(time)s ago") % {"time": words}
+
+
+def local_time(moment: datetime) -> datetime:
+    # Without USE_TZ times are local as they stand.
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment

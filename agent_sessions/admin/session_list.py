@@ -16,7 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access
-from agent_sessions.admin.ages import age
+from agent_sessions.admin.ages import age, local_time
 from agent_sessions.admin.filters import (
     ActivityFilter,
     ArchivedFilter,
@@ -129,7 +129,7 @@ class SessionList(WordsNotLookedUp):
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, obj: AgentSession) -> str:
-        local = _local(obj.created_at)
+        local = local_time(obj.created_at)
         return format_html(
             '<time datetime="{}">{}</time>',
             local.isoformat(timespec="seconds"),
@@ -218,7 +218,7 @@ class SessionList(WordsNotLookedUp):
 
 def relative_time(moment: datetime) -> str:
     """Return a ``<time>`` that reads "3 hours ago", with the exact time on hover."""
-    local = _local(moment)
+    local = local_time(moment)
     seconds = (timezone.now() - moment).total_seconds()
     words = gettext("just now") if seconds < 60 else age(moment)
     return format_html(
@@ -227,11 +227,6 @@ def relative_time(moment: datetime) -> str:
         date_format(local, "DATETIME_FORMAT"),
         words,
     )
-
-
-def _local(moment: datetime) -> datetime:
-    # Without USE_TZ times are local as they stand.
-    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 def user_url(request: HttpRequest, site: admin.AdminSite, user_id: Any) -> str | None:

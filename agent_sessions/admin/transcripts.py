@@ -16,10 +16,12 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import localize
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import exports, store
 from agent_sessions.access import may_export, may_read, record_access
+from agent_sessions.admin.ages import local_time
 from agent_sessions.admin.forms import ReasonForm, SessionForm
 from agent_sessions.admin.reasons import given_reason, keep_reason, needs_reason
 from agent_sessions.conf import conf
@@ -257,7 +259,10 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("archived"))
     def archived_since(self, obj: AgentSession) -> Any:
-        return obj.archived_at or _("no")
+        if obj.archived_at is None:
+            return _("no")
+        # Django spells the times of fields, not of methods.
+        return localize(local_time(obj.archived_at))
 
     @admin.display(description=_("archived"), boolean=True)
     def archived(self, obj: AgentSession) -> bool:
