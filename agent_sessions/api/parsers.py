@@ -17,7 +17,7 @@ class BoundedJSONParser(JSONParser):
     ) -> Any:
         # RFC 8259, 8.1. Before 3.18 DRF tries whatever codec a request names, bz2 too.
         if str((parser_context or {}).get("encoding", "utf-8")).lower() not in _UTF_8:
-            raise ParseError("JSON parse error - not UTF-8.")
+            raise ParseError(_("JSON parse error - not UTF-8."))
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
