@@ -353,6 +353,22 @@ class PermissionTests(AdminCase):
                 response = self.client.get(self.url(self.session, path))
                 assert response.status_code == status, (person.username, path)
 
+    def test_the_id_that_opens_a_visitors_session_is_for_readers(self):
+        visitor = store.create_session(None)
+        orphan = self.new_session()
+        store.remove_owners([orphan.pk])
+        for person, sees in (
+            (self.staff("view_agentsession"), False),
+            (self.root, True),
+        ):
+            self.client.force_login(person)
+            assert (visitor.session_id in self.page(visitor)) == sees
+            # These ids open nothing to anybody else.
+            assert orphan.session_id in self.page(orphan)
+            assert self.session.session_id in self.page(self.session)
+        with override_settings(AGENT_SESSIONS_SHOW_CONTENT=False):
+            assert visitor.session_id not in self.page(visitor)
+
     def test_people_who_are_not_staff_are_sent_to_the_login(self):
         self.client.force_login(self.owner)
         for path in ("change/", "items/0/", "download.md", "reason/"):

@@ -62,7 +62,7 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         frame = [
             ("user", "archived_since", "item_count", "turn_count"),
             ("created_at", "updated_at"),
-            ("id", "session_id"),
+            ("id", "session_id") if _shows_session_id(request, obj) else ("id",),
         ]
         kept = ["title", "metadata", "archived"] if may_read(request.user) else []
         if not kept and self.has_change_permission(request, obj):
@@ -267,6 +267,12 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("archived"), boolean=True)
     def archived(self, obj: AgentSession) -> bool:
         return obj.archived_at is not None
+
+
+def _shows_session_id(request: HttpRequest, obj: AgentSession | None) -> bool:
+    # A session that never had an owner opens to whoever brings its id.
+    is_anonymous = obj is not None and obj.user_id is None and not obj.is_orphaned
+    return not is_anonymous or may_read(request.user)
 
 
 def _position(request: HttpRequest, name: str) -> int | None:
