@@ -1,16 +1,65 @@
-"""One session as a file: JSON to go on with, Markdown to read."""
+"""Sessions as a file: JSON to go on with, Markdown to read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
+from uuid import UUID
 
 from django.utils.translation import gettext
 
 from agent_sessions import store
-from agent_sessions.jsonlines import dump_sessions
-from agent_sessions.models import AgentSession
+from agent_sessions.jsonlines import SESSIONS_AT_ONCE, dump_sessions
+from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionAccess
+from agent_sessions.store.owners import User
 from agent_sessions.transcript.markdown import write_markdown
+
+
+def export_sessions(
+    rows: AgentSessionQuerySet,
+    *,
+    channel: SessionAccess.Channel,
+    as_markdown: bool = False,
+    user: User = None,
+    reason: str = "",
+) -> Iterator[bytes]:
+    """
+    Yield these sessions as JSON Lines, or one after the other as Markdown.
+
+    In the order of their UUIDs, few items at a time. A session is recorded as exported,
+    by ``user`` and for ``reason``, before it is handed out. Raise what
+    store.record_access() raises.
+    """
+    keys = _record(store.iterate_keys(rows), rows.db, channel, user, reason)
+    if not as_markdown:
+        yield from dump_sessions(keys, using=rows.db)
+        return
+    separator = b""
+    for key in keys:
+        if (row := rows.filter(pk=key).first()) is not None:
+            yield separator
+            yield from export_markdown(row)
+            separator = b"\n"
+
+
+def _record(
+    keys: Iterator[UUID],
+    using: str,
+    channel: SessionAccess.Channel,
+    user: User,
+    reason: str,
+) -> Iterator[UUID]:
+    while page := list(islice(keys, SESSIONS_AT_ONCE)):
+        store.record_access(
+            SessionAccess.Action.EXPORTED,
+            channel=channel,
+            sessions=page,
+            user=user,
+            reason=reason,
+            using=using,
+        )
+        yield from page
 
 
 def export_json(session: AgentSession) -> Iterator[bytes]:

@@ -95,6 +95,10 @@ class AgentSessionQuerySet(models.QuerySet["AgentSession"]):
         """Return the sessions without activity after this moment."""
         return self.filter(updated_at__lte=moment)
 
+    def used_since(self, moment: datetime) -> AgentSessionQuerySet:
+        """Return the sessions whose last activity came after this moment."""
+        return self.filter(updated_at__gt=moment)
+
     def beyond_latest(self, count: int) -> AgentSessionQuerySet:
         """Return the sessions that are not among the newest ``count`` of their user."""
         owned = self.filter(user__isnull=False)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from agent_sessions import store
 from agent_sessions.exceptions import InvalidCriteria
 from agent_sessions.models import AgentSession, SessionItem
-from agent_sessions.store import pruning
+from agent_sessions.store import pruning, selections
 from tests.projects.cases import say
 
 User = get_user_model()
@@ -155,7 +155,7 @@ class PruneTests(TestCase):
     def test_many_sessions_go_a_hundred_at_a_time(self):
         for number in range(250):
             store.create_session(self.ann, session_id=f"more-{number}")
-        with mock.patch.object(pruning, "BATCH", 7):
+        with mock.patch.object(selections, "BATCH", 7):
             assert prune("--empty", "--dry-run").startswith("Would prune 251 ")
         with self.assertNumQueries(4 + 3 * 8):
             assert store.prune_sessions(empty=True) == (251, 0)
@@ -176,11 +176,11 @@ class PruneTests(TestCase):
 
     def meanwhile(self, act):
         """Do something between the choice of sessions and their deletion."""
-        choose = pruning._keys
+        choose = pruning.iterate_keys
 
         def choose_and_act(rows):
             keys = list(choose(rows))
             act()
             return keys
 
-        return mock.patch.object(pruning, "_keys", choose_and_act)
+        return mock.patch.object(pruning, "iterate_keys", choose_and_act)

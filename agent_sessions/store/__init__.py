@@ -21,6 +21,7 @@ from agent_sessions.store.pruning import prune_sessions
 from agent_sessions.store.selections import (
     archive_sessions,
     delete_sessions,
+    iterate_keys,
     remove_owners,
 )
 from agent_sessions.store.sessions import (
@@ -54,6 +55,7 @@ __all__ = [
     "get_session",
     "get_sessions",
     "get_sessions_for_user",
+    "iterate_keys",
     "iterate_rows",
     "make_claim_token",
     "pop_item",

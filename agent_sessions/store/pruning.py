@@ -7,20 +7,20 @@ and the next run finds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
-from uuid import UUID
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from agent_sessions.conf import conf
 from agent_sessions.exceptions import InvalidCriteria
 from agent_sessions.models import AgentSession, AgentSessionQuerySet
 from agent_sessions.store.handles import session_alias
-from agent_sessions.store.selections import BATCH, Deleted, count_rows, delete_rows
-from agent_sessions.store.transactions import Attempt, perform
+from agent_sessions.store.selections import (
+    Deleted,
+    count_rows,
+    delete_rows,
+    iterate_keys,
+)
 
 
 def prune_sessions(
@@ -68,10 +68,10 @@ def prune_sessions(
         rows = rows.empty()
     chosen = rows if keep_latest is None else rows.beyond_latest(keep_latest)
     if dry_run:
-        return count_rows(_keys(chosen), using=alias)
+        return count_rows(iterate_keys(chosen), using=alias)
     # What is not asked again under the lock is whose latest it is: activity, which
     # alone can make it that, is.
-    return delete_rows(_keys(chosen), rows)
+    return delete_rows(iterate_keys(chosen), rows)
 
 
 def _idle(
@@ -86,16 +86,3 @@ def _idle(
         return rows.idle_since(now - older_than)
     except OverflowError:
         raise InvalidCriteria("No session can be that old.") from None
-
-
-def _keys(rows: AgentSessionQuerySet) -> Iterator[UUID]:
-    # Page by page: no cursor stays open over the transactions in between.
-    pages = rows.order_by("pk").values_list("pk", flat=True)
-    page = perform(rows.db, partial(_read_page, pages))
-    while page:
-        yield from page
-        page = perform(rows.db, partial(_read_page, pages.filter(pk__gt=page[-1])))
-
-
-def _read_page(keys: QuerySet[AgentSession, UUID], attempt: Attempt) -> list[UUID]:
-    return list(keys[:BATCH])

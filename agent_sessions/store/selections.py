@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionItem
@@ -90,6 +90,16 @@ def delete_rows(sessions: Iterable[UUID], rows: AgentSessionQuerySet) -> Deleted
     return totals
 
 
+def iterate_keys(rows: AgentSessionQuerySet) -> Iterator[UUID]:
+    """Yield the UUIDs of these rows in their order, a hundred at a time."""
+    # Page by page: no cursor stays open over the transactions in between.
+    pages = rows.order_by("pk").values_list("pk", flat=True)
+    page = perform(rows.db, partial(_read_page, pages))
+    while page:
+        yield from page
+        page = perform(rows.db, partial(_read_page, pages.filter(pk__gt=page[-1])))
+
+
 def count_rows(sessions: Iterable[UUID], *, using: str) -> Deleted:
     """Return what delete_rows() would."""
     totals = Deleted(0, 0)
@@ -97,6 +107,10 @@ def count_rows(sessions: Iterable[UUID], *, using: str) -> Deleted:
         found = perform(using, partial(_count_items, batch, using))
         totals = Deleted(totals.sessions + len(batch), totals.items + found)
     return totals
+
+
+def _read_page(keys: QuerySet[AgentSession, UUID], attempt: Attempt) -> list[UUID]:
+    return list(keys[:BATCH])
 
 
 def _count_items(keys: list[UUID], using: str, attempt: Attempt) -> int:
