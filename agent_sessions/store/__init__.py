@@ -11,6 +11,7 @@ from agent_sessions.store.accesses import record_access
 from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.handles import row_handle, session_handle
+from agent_sessions.store.inspection import check_sessions
 from agent_sessions.store.items import (
     append_items,
     clear_session,
@@ -45,6 +46,7 @@ from agent_sessions.store.users import read_user_metadata, update_user_metadata
 __all__ = [
     "append_items",
     "archive_sessions",
+    "check_sessions",
     "claim_session",
     "claim_with_token",
     "clear_session",
