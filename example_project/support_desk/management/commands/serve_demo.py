@@ -47,10 +47,17 @@ class Command(BaseCommand):
 
 def listen(ports: range | list[int]) -> socket.socket:
     for port in ports:
+        # Its protocol is named: asyncio sends small answers at once only over what says
+        # that it is TCP, and create_server() leaves it open.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return socket.create_server((HOST, port))
+            listener.bind((HOST, port))
         except (OSError, OverflowError):
+            listener.close()
             continue
+        listener.listen()
+        return listener
     raise CommandError(
         f"Port {ports[0]} is not free; choose another: make demo PORT=8123"
         if len(ports) == 1
