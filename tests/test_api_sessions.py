@@ -7,7 +7,7 @@ from unittest import mock
 from uuid import UUID
 
 from django.contrib.auth.models import User
-from django.test import override_settings
+from django.test import modify_settings, override_settings
 from django.utils import timezone
 from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
@@ -545,3 +545,12 @@ class ProjectTests(ApiTestCase):
                 assert response["Content-Type"].startswith("text/html")
                 assert response["Cache-Control"] == "private, no-store"
         assert self.api.get(ME, headers={"Accept": "text/html"}).status_code == 200
+
+    def test_a_project_without_the_pages_answers_browsers_in_json(self):
+        browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        with modify_settings(INSTALLED_APPS={"remove": ["rest_framework"]}):
+            response = self.api.get(SESSIONS, headers=browser)
+            refused = self.api.get(f"{SESSIONS}?bad=1", headers=browser)
+        assert response["Content-Type"] == "application/json"
+        assert self.ids(response) == ["hers"]
+        self.assert_names(refused, "bad")

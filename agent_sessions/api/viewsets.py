@@ -6,12 +6,18 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.apps import apps
 from django.http import StreamingHttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.http import parse_etags
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.renderers import (
+    BaseRenderer,
+    BrowsableAPIRenderer,
+    JSONRenderer,
+)
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -79,6 +85,18 @@ class Door(GenericViewSet[Any]):
         # ScopedRateThrottle fails on a scope that the project has no rate for.
         rates = api_settings.DEFAULT_THROTTLE_RATES
         return THROTTLE_SCOPE if THROTTLE_SCOPE in rates else None
+
+    def get_renderers(self) -> list[BaseRenderer]:
+        renderers = super().get_renderers()
+        if apps.is_installed("rest_framework"):
+            return renderers
+        # Django finds its templates only in an app that is installed.
+        plain = [
+            renderer
+            for renderer in renderers
+            if not isinstance(renderer, BrowsableAPIRenderer)
+        ]
+        return plain or [JSONRenderer()]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
