@@ -19,9 +19,9 @@ from tests.fakes import RUN_CONFIG, agent, say
 
 User = get_user_model()
 # Older ones clear the session and add the summary: nothing is left to be marked.
-SDK_KEEPS_REPLACED = "_get_compaction_snapshot" in inspect.getsource(
-    inspect.getmodule(OpenAIResponsesCompactionSession)
-)
+SDK_SOURCE = inspect.getsource(inspect.getmodule(OpenAIResponsesCompactionSession))
+SDK_KEEPS_REPLACED_ASKED = "_atomic_replace_items" in SDK_SOURCE
+SDK_KEEPS_REPLACED = "_get_compaction_snapshot" in SDK_SOURCE
 
 
 def user(text: str) -> dict[str, Any]:
@@ -118,10 +118,10 @@ class CompactionTests(TestCase):
         # What was said is still there for people, behind the summary.
         replaced = SessionItem.objects.replaced().in_order()
         kept = [item.data["content"] async for item in replaced]
-        assert kept == (list("abcd") if SDK_KEEPS_REPLACED else [])
+        assert kept == (list("abcd") if SDK_KEEPS_REPLACED_ASKED else [])
         positions = SessionItem.objects.in_order().values_list("position", flat=True)
         kept = [position async for position in positions]
-        assert kept == ([0, 1, 2, 3, 4] if SDK_KEEPS_REPLACED else [4])
+        assert kept == ([0, 1, 2, 3, 4] if SDK_KEEPS_REPLACED_ASKED else [4])
 
     async def test_a_run_after_compaction_goes_on_from_the_summary(self):
         session = self.wrap(self.session())
