@@ -133,6 +133,7 @@ def _wrong_settings() -> list[tuple[str, str]]:
     for name in (
         "API_CLIENT_IDS",
         "PORTABLE",
+        "PREPARE",
         "RENDER_MARKDOWN",
         "REQUIRE_REASON",
         "SHOW_CONTENT",

@@ -49,6 +49,11 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_PORTABLE", False)
 
     @property
+    def AGENT_SESSIONS_PREPARE(self) -> bool:
+        """Whether connections to PostgreSQL keep the plans of the hot statements."""
+        return getattr(settings, "AGENT_SESSIONS_PREPARE", True)
+
+    @property
     def AGENT_SESSIONS_RENDER_MARKDOWN(self) -> bool:
         """Whether the admin shows what agents say as Markdown; needs [markdown]."""
         return getattr(settings, "AGENT_SESSIONS_RENDER_MARKDOWN", False)

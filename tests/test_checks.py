@@ -84,6 +84,7 @@ class SettingsTests(SimpleTestCase):
             "AGENT_SESSIONS_METADATA_MAX_KEYS": [0, 1.5, "1", None, True],
             "AGENT_SESSIONS_ON_USER_DELETE": ["", "remove", None, True],
             "AGENT_SESSIONS_PORTABLE": [0, None, "yes"],
+            "AGENT_SESSIONS_PREPARE": [1, None, "no"],
             "AGENT_SESSIONS_RENDER_MARKDOWN": [0, None, "yes"],
             "AGENT_SESSIONS_REQUIRE_REASON": [0, None, "yes"],
             "AGENT_SESSIONS_RETENTION_DAYS": [0, -1, 1.5, "30", True],

@@ -625,7 +625,7 @@ class ConflictTests(HealingTestCase):
                     cursor.execute("SET LOCAL deadlock_timeout = '30s'")
             User.objects.select_for_update().get(pk=alice.pk)
             with mock.patch.object(
-                transactions, "_error_code", wraps=transactions._error_code
+                transactions, "error_code", wraps=transactions.error_code
             ) as error_code:
                 creating = self.in_thread(create)
                 creating.__enter__()

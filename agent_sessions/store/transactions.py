@@ -88,7 +88,7 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
             result = work(attempt)
         except (OperationalError, InterfaceError, InternalError) as error:
             waited = time.monotonic() + delay - start
-            code = _error_code(error)
+            code = error_code(error)
             if code in _LOCK_TIMEOUTS or (
                 code in _SQLITE_LOCKED and (nested or waited > _sqlite_patience())
             ):
@@ -210,7 +210,8 @@ def _delays() -> Iterator[float]:
         longest = min(longest * 2, 0.5)
 
 
-def _error_code(error: Exception) -> str | int | None:
+def error_code(error: Exception) -> str | int | None:
+    """Return the SQLSTATE of PostgreSQL, or the error number of the others."""
     cause: Any = error.__cause__
     # psycopg and psycopg2.
     if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):

@@ -35,6 +35,7 @@ from agent_sessions.store.statements.phrases import (
     row_rule,
     row_values,
 )
+from agent_sessions.store.statements.prepared import fetch_rows
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import (
     Attempt,
@@ -44,6 +45,8 @@ from agent_sessions.store.transactions import (
 
 # Four parameters an item; PostgreSQL takes 65 535 in a statement.
 _MAX_ITEMS = 10_000
+# Batches of other lengths come too seldom for a plan of their own to be kept.
+_MAX_PREPARED = 4
 
 
 def append(
@@ -78,12 +81,11 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
     owner = owner_rule(handle, "s.")
     owned = owner_values(handle, connection)
     limits = [] if limit is None else [limit]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _read_sql(owner, limit is not None),
-            [*owned, *owned, *limits, handle.session_id],
-        )
-        rows = cursor.fetchall()
+    rows = fetch_rows(
+        connection,
+        _read_sql(owner, limit is not None),
+        [*owned, *owned, *limits, handle.session_id],
+    )
     if not rows:
         return Found(None, [], exists=False)
     position, _, key = rows[0]
@@ -103,19 +105,19 @@ def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
     while True:
         attempt.sealed = not in_transaction(connection)
         now = timezone.now()
-        row = _fetch(
+        rows = fetch_rows(
             connection,
             _pop_sql(row_rule(handle), not in_transaction(connection)),
             [*_wait(connection), *row_values(handle, connection), now],
         )
         attempt.sealed = False
-        if row is None:
+        if not rows:
             # Empty, or another pop was faster: only the lock can tell.
             popped = portable.pop(handle, attempt)
             if popped is not None and broken:
                 return Popped(popped.session, popped.item, [*broken, *popped.broken])
             return popped
-        session, position, data = row
+        session, position, data = rows[0]
         item = decode_item(data)
         if item is not None:
             return Popped(session, item, broken)
@@ -125,15 +127,15 @@ def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
 def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
     """Remove all items, replaced ones too; None if the session is not open."""
     connection = connections[handle.using]
-    row = _fetch(
+    rows = fetch_rows(
         connection,
         _clear_sql(row_rule(handle), not in_transaction(connection)),
         [*_wait(connection), *row_values(handle, connection), timezone.now()],
     )
-    if row is None:
+    if not rows:
         return None
     session: UUID
-    session, left = row
+    session, left = rows[0]
     # Something was written while this waited, which it does not see: once more, with
     # the lock first.
     return portable.clear(handle, attempt) if left else session
@@ -181,9 +183,7 @@ def _append(
     # Long batches are rare, and their statements too long to keep.
     build = _append_sql if len(batch) <= 32 else _append_sql.__wrapped__
     sql = build(opened, bool(preview), rule, owner, not in_transaction(connection))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        rows = cursor.fetchall()
+    rows = fetch_rows(connection, sql, values, again=len(batch) <= _MAX_PREPARED)
     return max(rows, key=lambda row: row[1]) if rows else None
 
 
@@ -192,13 +192,6 @@ def _wait(connection: BaseDatabaseWrapper) -> list[Any]:
     if in_transaction(connection):
         return []
     return [f"{lock_milliseconds()}ms"]
-
-
-def _fetch(connection: BaseDatabaseWrapper, sql: str, values: list[Any]) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row: Any = cursor.fetchone()
-        return row
 
 
 def _bound(bounded: bool) -> str:
