@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from agent_sessions.identifiers import uuid7
+
+REASON_MAX_LENGTH = 500
+
+
+class SessionAccessQuerySet(models.QuerySet["SessionAccess"]):
+    def for_session(self, session: UUID) -> SessionAccessQuerySet:
+        return self.filter(session=session)
+
+    def newest_first(self) -> SessionAccessQuerySet:
+        return self.order_by("-id")
+
+
+class SessionAccess(models.Model):
+    """That somebody saw, took along or searched what others said. It stays."""
+
+    class Action(models.TextChoices):
+        OPENED = "opened", _("opened")
+        EXPORTED = "exported", _("exported")
+        SEARCHED = "searched", _("searched in texts")
+
+    class Channel(models.TextChoices):
+        ADMIN = "admin", _("admin")
+        API = "api", _("API")
+        COMMAND = "command", _("command")
+
+    # Sorts by its time of making: newest first is the key backwards.
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # What was done stays known when who did it is erased.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="agent_session_accesses",
+        db_index=False,
+    )
+    # Not a foreign key: the record outlives its session.
+    session = models.UUIDField(_("session"), null=True, blank=True)
+    action = models.CharField(_("action"), max_length=16, choices=Action.choices)
+    channel = models.CharField(_("channel"), max_length=16, choices=Channel.choices)
+    reason = models.CharField(_("reason"), max_length=REASON_MAX_LENGTH, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    objects = SessionAccessQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("access record")
+        verbose_name_plural = _("access records")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["session", "-id"], name="agent_sessions_access_session"
+            ),
+            models.Index(fields=["user", "-id"], name="agent_sessions_access_user"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
