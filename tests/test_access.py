@@ -86,7 +86,7 @@ class RecordTests(TestCase):
 
     def test_each_session_has_its_record(self):
         keys = [uuid7() for _ in range(100)]
-        with self.assertNumQueries(3):
+        with self.assertNumQueries(4):
             store.record_access(
                 Action.EXPORTED, channel=Channel.ADMIN, sessions=keys, user=self.zoe
             )

@@ -279,6 +279,10 @@ class Migration(migrations.Migration):
                     models.UUIDField(blank=True, null=True, verbose_name="session"),
                 ),
                 (
+                    "owner",
+                    models.CharField(blank=True, max_length=80, verbose_name="owner"),
+                ),
+                (
                     "action",
                     models.CharField(
                         choices=[
@@ -323,6 +327,9 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         fields=["user", "-id"], name="agent_sessions_access_user"
+                    ),
+                    models.Index(
+                        fields=["owner", "-id"], name="agent_sessions_access_owner"
                     ),
                 ],
             },

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from agent_sessions.models.records import (
+    KEY_MAX_LENGTH,
     REASON_MAX_LENGTH,
     SessionAccess,
     SessionAccessQuerySet,
@@ -18,6 +19,7 @@ from agent_sessions.models.sessions import (
 )
 
 __all__ = [
+    "KEY_MAX_LENGTH",
     "REASON_MAX_LENGTH",
     "TITLE_MAX_LENGTH",
     "AgentSession",

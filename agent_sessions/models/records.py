@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from agent_sessions.identifiers import uuid7
 
 REASON_MAX_LENGTH = 500
+# A digest with its name, or a number.
+KEY_MAX_LENGTH = 80
 
 
 class SessionAccessQuerySet(models.QuerySet["SessionAccess"]):
@@ -47,6 +49,8 @@ class SessionAccess(models.Model):
     )
     # Not a foreign key: the record outlives its session.
     session = models.UUIDField(_("session"), null=True, blank=True)
+    # Whose session it was then, as text: it may be deleted before its owner is erased.
+    owner = models.CharField(_("owner"), max_length=KEY_MAX_LENGTH, blank=True)
     action = models.CharField(_("action"), max_length=16, choices=Action.choices)
     channel = models.CharField(_("channel"), max_length=16, choices=Channel.choices)
     reason = models.CharField(_("reason"), max_length=REASON_MAX_LENGTH, blank=True)
@@ -63,6 +67,7 @@ class SessionAccess(models.Model):
                 fields=["session", "-id"], name="agent_sessions_access_session"
             ),
             models.Index(fields=["user", "-id"], name="agent_sessions_access_user"),
+            models.Index(fields=["owner", "-id"], name="agent_sessions_access_owner"),
         ]
 
     def __str__(self) -> str:

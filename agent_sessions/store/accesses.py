@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from functools import partial
 from uuid import UUID
 
 from agent_sessions.conf import conf
 from agent_sessions.exceptions import ReasonMissing
-from agent_sessions.models import REASON_MAX_LENGTH, SessionAccess
+from agent_sessions.models import REASON_MAX_LENGTH, AgentSession, SessionAccess
 from agent_sessions.store.handles import session_alias
-from agent_sessions.store.owners import User, owner_id
+from agent_sessions.store.owners import User, owner_id, spell_user
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
+
+_AT_ONCE = 500
 
 
 def record_access(
@@ -29,35 +32,51 @@ def record_access(
     ``reason`` is blank, InvalidUser for a user who is not saved. A reason longer than
     500 characters is cut.
     """
-    reason = _clean_reason(reason)
+    reason = clean_words(reason)[:REASON_MAX_LENGTH]
     if conf.AGENT_SESSIONS_REQUIRE_REASON and not reason:
         raise ReasonMissing("What was said is not shown without a reason.")
     user_id = owner_id(user)
-    keys: list[UUID | None] = [*sessions]
+    keys = list(sessions)
+    alias = session_alias(using)
+    owners = perform(alias, partial(_read_owners, keys, alias))
+    about: list[UUID | None] = [*keys] or [None]
     rows = [
         SessionAccess(
             user_id=user_id,
             session=session,
+            owner=owners.get(session, ""),
             action=action,
             channel=channel,
             reason=reason,
         )
-        for session in keys or [None]
+        for session in about
     ]
-    alias = session_alias(using)
 
     def work(attempt: Attempt) -> None:
         with write_transaction(alias):
             SessionAccess.objects.using(alias).bulk_create(
-                rows, batch_size=500, ignore_conflicts=attempt.again
+                rows, batch_size=_AT_ONCE, ignore_conflicts=attempt.again
             )
 
     perform(alias, work)
 
 
-def _clean_reason(reason: str) -> str:
+def _read_owners(
+    keys: list[UUID], alias: str, attempt: Attempt
+) -> dict[UUID | None, str]:
+    owned = AgentSession.objects.using(alias).filter(user__isnull=False).order_by()
+    found: dict[UUID | None, str] = {}
+    for at in range(0, len(keys), _AT_ONCE):
+        rows = owned.filter(pk__in=keys[at : at + _AT_ONCE])
+        for key, owner in rows.values_list("pk", "user_id"):
+            found[key] = spell_user(owner)
+    return found
+
+
+def clean_words(text: str) -> str:
+    """Return ``text`` as one line that every database can keep."""
     plain = (
         " " if unicodedata.category(character) in {"Cc", "Cs"} else character
-        for character in reason
+        for character in text
     )
-    return " ".join("".join(plain).split())[:REASON_MAX_LENGTH]
+    return " ".join("".join(plain).split())

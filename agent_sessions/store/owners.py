@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -32,6 +34,25 @@ def owner_id(user: User) -> Any:
     if user.pk is None or user._state.adding:
         raise InvalidUser("The user is not saved, or was deleted.")
     return user.pk
+
+
+def required_id(user: User, user_id: object) -> Any:
+    """Return the user's key, or the one given. Raise InvalidUser without either."""
+    key = clean_user_id(user_id) if user is None else owner_id(user)
+    if key is None:
+        raise InvalidUser("Give a user, or a user's key.")
+    return key
+
+
+def spell_user(key: Any) -> str:
+    """
+    Return a user's key as text that may outlive the user.
+
+    Numbers and UUIDs say nothing. Other keys are names or addresses: their SHA-256.
+    """
+    if isinstance(key, int | UUID):
+        return str(key)
+    return f"sha256:{sha256(str(key).encode()).hexdigest()}"
 
 
 def clean_user_id(user_id: object) -> Any:
