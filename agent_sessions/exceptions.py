@@ -48,6 +48,10 @@ class ItemTooLarge(AgentSessionError, ValueError):
     """An item is larger than the database accepts in one statement."""
 
 
+class NothingToErase(AgentSessionError, ObjectDoesNotExist):
+    """Nothing is stored of the user: perhaps another was meant, or another database."""
+
+
 class ReasonMissing(AgentSessionError, PermissionDenied):
     """An access needs a reason (AGENT_SESSIONS_REQUIRE_REASON) and has none."""
 

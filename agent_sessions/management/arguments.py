@@ -43,7 +43,7 @@ def find_user(
     else:
         return None
     if found is None:
-        raise CommandError("There is no such user.")
+        raise CommandError(f"There is no such user in database {users.db!r}.")
     return found
 
 

@@ -334,4 +334,75 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="ErasureReceipt",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=agent_sessions.identifiers.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="UUID",
+                    ),
+                ),
+                ("erased_user", models.CharField(max_length=80, verbose_name="user")),
+                ("asked_by", models.CharField(max_length=200, verbose_name="asked by")),
+                (
+                    "started_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="started at"
+                    ),
+                ),
+                (
+                    "finished_at",
+                    models.DateTimeField(
+                        blank=True, null=True, verbose_name="finished at"
+                    ),
+                ),
+                (
+                    "sessions",
+                    models.PositiveIntegerField(default=0, verbose_name="sessions"),
+                ),
+                (
+                    "items",
+                    models.PositiveBigIntegerField(default=0, verbose_name="items"),
+                ),
+                (
+                    "agent_users",
+                    models.PositiveIntegerField(default=0, verbose_name="agent users"),
+                ),
+                (
+                    "accesses",
+                    models.PositiveIntegerField(
+                        default=0, verbose_name="access records"
+                    ),
+                ),
+                (
+                    "sessions_digest",
+                    models.CharField(
+                        blank=True, max_length=64, verbose_name="digest of the sessions"
+                    ),
+                ),
+                (
+                    "number",
+                    models.PositiveIntegerField(
+                        default=1, editable=False, verbose_name="number"
+                    ),
+                ),
+                ("keys", models.BinaryField(default=bytes)),
+            ],
+            options={
+                "verbose_name": "erasure receipt",
+                "verbose_name_plural": "erasure receipts",
+                "ordering": ["-id"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("erased_user", "number"),
+                        name="agent_sessions_erasure_number",
+                    ),
+                ],
+            },
+        ),
     ]

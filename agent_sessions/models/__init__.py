@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from agent_sessions.models.records import (
     KEY_MAX_LENGTH,
+    LABEL_MAX_LENGTH,
     REASON_MAX_LENGTH,
+    ErasureReceipt,
     SessionAccess,
     SessionAccessQuerySet,
 )
@@ -20,12 +22,14 @@ from agent_sessions.models.sessions import (
 
 __all__ = [
     "KEY_MAX_LENGTH",
+    "LABEL_MAX_LENGTH",
     "REASON_MAX_LENGTH",
     "TITLE_MAX_LENGTH",
     "AgentSession",
     "AgentSessionQuerySet",
     "AgentUser",
     "AgentUserQuerySet",
+    "ErasureReceipt",
     "SessionAccess",
     "SessionAccessQuerySet",
     "SessionItem",

@@ -12,6 +12,7 @@ from agent_sessions.identifiers import uuid7
 REASON_MAX_LENGTH = 500
 # A digest with its name, or a number.
 KEY_MAX_LENGTH = 80
+LABEL_MAX_LENGTH = 200
 
 
 class SessionAccessQuerySet(models.QuerySet["SessionAccess"]):
@@ -68,6 +69,42 @@ class SessionAccess(models.Model):
             ),
             models.Index(fields=["user", "-id"], name="agent_sessions_access_user"),
             models.Index(fields=["owner", "-id"], name="agent_sessions_access_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class ErasureReceipt(models.Model):
+    """That everything of a user was erased, or is being: in numbers, never in words."""
+
+    id = models.UUIDField("UUID", primary_key=True, default=uuid7, editable=False)
+    # Not a foreign key: users may go, and their keys stay to be proven.
+    erased_user = models.CharField(_("user"), max_length=KEY_MAX_LENGTH)
+    asked_by = models.CharField(_("asked by"), max_length=LABEL_MAX_LENGTH)
+    started_at = models.DateTimeField(_("started at"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    sessions = models.PositiveIntegerField(_("sessions"), default=0)
+    items = models.PositiveBigIntegerField(_("items"), default=0)
+    agent_users = models.PositiveIntegerField(_("agent users"), default=0)
+    accesses = models.PositiveIntegerField(_("access records"), default=0)
+    sessions_digest = models.CharField(
+        _("digest of the sessions"), max_length=64, blank=True
+    )
+    # Of the user's erasures which: of two runs at once both get the same, and share it.
+    number = models.PositiveIntegerField(_("number"), default=1, editable=False)
+    # The sessions erased so far, 16 bytes each, until it is finished: for the run that
+    # takes up a killed one.
+    keys = models.BinaryField(default=bytes)
+
+    class Meta:
+        verbose_name = _("erasure receipt")
+        verbose_name_plural = _("erasure receipts")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["erased_user", "number"], name="agent_sessions_erasure_number"
+            ),
         ]
 
     def __str__(self) -> str:

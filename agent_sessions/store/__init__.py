@@ -10,6 +10,7 @@ from __future__ import annotations
 from agent_sessions.store.accesses import record_access
 from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
+from agent_sessions.store.erasure import count_holdings, erase_user
 from agent_sessions.store.handles import row_handle, session_handle
 from agent_sessions.store.inspection import check_sessions
 from agent_sessions.store.items import (
@@ -50,9 +51,11 @@ __all__ = [
     "claim_session",
     "claim_with_token",
     "clear_session",
+    "count_holdings",
     "create_session",
     "delete_session",
     "delete_sessions",
+    "erase_user",
     "find_row",
     "get_session",
     "get_sessions",

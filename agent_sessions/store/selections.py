@@ -118,15 +118,20 @@ def _count_items(keys: list[UUID], using: str, attempt: Attempt) -> int:
 
 
 def _delete_batch(rows: AgentSessionQuerySet, attempt: Attempt) -> Deleted:
-    rows = rows.order_by()
     with write_transaction(rows.db):
-        # The locks first, as in delete_session().
-        rows.update(item_count=F("item_count"))
-        keys = list(rows.select_for_update().values_list("pk", flat=True))
-        items = SessionItem.objects.using(rows.db).filter(session__in=keys)
-        found, _ = items.delete()
-        AgentSession.objects.using(rows.db).filter(pk__in=keys).delete()
-    return Deleted(len(keys), found)
+        keys, items = take_rows(rows)
+    return Deleted(len(keys), items)
+
+
+def take_rows(rows: AgentSessionQuerySet) -> tuple[list[UUID], int]:
+    """Delete these rows, in a transaction, and return which, and how many items."""
+    rows = rows.order_by()
+    # The locks first, as in delete_session().
+    rows.update(item_count=F("item_count"))
+    keys = list(rows.select_for_update().values_list("pk", flat=True))
+    found, _ = SessionItem.objects.using(rows.db).filter(session__in=keys).delete()
+    AgentSession.objects.using(rows.db).filter(pk__in=keys).delete()
+    return keys, found
 
 
 def _in_batches(

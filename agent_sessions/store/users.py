@@ -10,7 +10,7 @@ from agent_sessions.exceptions import InvalidUser
 from agent_sessions.metadata import Metadata, clean_metadata, merge_patch
 from agent_sessions.models import AgentUser
 from agent_sessions.store.handles import session_alias
-from agent_sessions.store.owners import User, clean_user_id, owner_id, user_exists
+from agent_sessions.store.owners import User, required_id, user_exists
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
 
 
@@ -22,7 +22,7 @@ def read_user_metadata(
 
     Give the user or their key. Raise InvalidUser without either.
     """
-    key = _required(user, user_id)
+    key = required_id(user, user_id)
     alias = session_alias(using)
     rows = AgentUser.objects.using(alias).filter(user_id=key)
     return perform(
@@ -44,7 +44,7 @@ def update_user_metadata(
     effect. Give the user or their key. Raise InvalidUser without either,
     InvalidMetadata if the result cannot be kept.
     """
-    key = _required(user, user_id)
+    key = required_id(user, user_id)
     alias = session_alias(using)
     clean_metadata(changes)
 
@@ -71,10 +71,3 @@ def update_user_metadata(
         if user_exists(key, using=alias):
             raise
         raise InvalidUser("The user is not in the database.") from None
-
-
-def _required(user: User, user_id: Any) -> Any:
-    key = clean_user_id(user_id) if user is None else owner_id(user)
-    if key is None:
-        raise InvalidUser("Metadata of a user needs a user.")
-    return key

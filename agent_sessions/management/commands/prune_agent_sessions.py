@@ -3,12 +3,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from agent_sessions import store
 from agent_sessions.conf import conf
-from agent_sessions.exceptions import AgentSessionError
 from agent_sessions.management.arguments import add_database, parse_count, parse_days
+from agent_sessions.management.failures import failures
 
 
 class Command(BaseCommand):
@@ -56,15 +56,13 @@ class Command(BaseCommand):
         criteria = ("archived", "orphaned", "anonymous", "empty", "keep_latest")
         if isinstance(older_than, int):
             older_than = timedelta(days=older_than)
-        try:
+        with failures("Not pruned, or not to the end; run it again"):
             deleted = store.prune_sessions(
                 older_than=older_than,
                 dry_run=dry_run,
                 using=database,
                 **{name: options[name] for name in criteria},
             )
-        except AgentSessionError as error:
-            raise CommandError(str(error)) from None
         verb = "Would prune" if dry_run else "Pruned"
         self.stdout.write(
             f"{verb} {deleted.sessions} session(s) with {deleted.items} item(s)."
