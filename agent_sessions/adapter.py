@@ -23,6 +23,7 @@ from agent_sessions.models import AgentSession
 from agent_sessions.store.claims import EXPIRES_IN
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.owners import User, clean_user_id, owner_id
+from agent_sessions.store.turns import Turn
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
@@ -188,16 +189,36 @@ class DjangoSession:
             value = SessionSettings(**value)
         self._session_settings = value
 
-    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+    async def get_items(
+        self, limit: int | None = None, *, turn: int | None = None
+    ) -> list[TResponseInputItem]:
         """
         Return the newest ``limit`` items, oldest first; all if it is negative.
 
-        None takes the limit of ``session_settings``, and all if that has none.
+        None takes the limit of ``session_settings``, and all if that has none. With
+        ``turn`` only the items of that turn, whatever ``session_settings`` say.
         """
-        if limit is None and self.session_settings is not None:
-            limit = self.session_settings.limit
-        items: list[Any] = await self._cross(store.read_items, limit=limit)
+        settings = self.session_settings
+        if limit is None and turn is None and settings is not None:
+            limit = settings.limit
+        items: list[Any] = await self._cross(store.read_items, limit=limit, turn=turn)
         return items
+
+    async def get_turns(
+        self, *, limit: int = 20, before: int | None = None
+    ) -> list[Turn]:
+        """
+        Return the newest ``limit`` turns (at most 100), oldest first.
+
+        With ``before`` those before the turn of that number.
+        """
+        return await self._cross(store.get_turns, limit=limit, before=before)
+
+    async def find_turns(
+        self, words: str, *, limit: int = 20, before: int | None = None
+    ) -> list[Turn]:
+        """Return the newest turns in whose messages the words stand, oldest first."""
+        return await self._cross(store.find_turns, words, limit=limit, before=before)
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """

@@ -242,6 +242,11 @@ class Migration(migrations.Migration):
                 "verbose_name": "session item",
                 "verbose_name_plural": "session items",
                 "ordering": ["session_id", "position"],
+                "indexes": [
+                    models.Index(
+                        fields=["session", "turn"], name="agent_sessions_item_turn"
+                    ),
+                ],
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("session", "position"),

@@ -238,6 +238,9 @@ class SessionItem(models.Model):
         verbose_name_plural = _("session items")
         # Not "session": that would sort by the sessions' own order, through a JOIN.
         ordering = ["session_id", "position"]
+        indexes = [
+            models.Index(fields=["session", "turn"], name="agent_sessions_item_turn"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["session", "position"], name="agent_sessions_item_position"

@@ -42,6 +42,7 @@ from agent_sessions.store.transcripts import (
     read_raw,
     read_transcript_page,
 )
+from agent_sessions.store.turns import find_turns, get_turns
 from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
 __all__ = [
@@ -57,9 +58,11 @@ __all__ = [
     "delete_sessions",
     "erase_user",
     "find_row",
+    "find_turns",
     "get_session",
     "get_sessions",
     "get_sessions_for_user",
+    "get_turns",
     "iterate_keys",
     "iterate_rows",
     "make_claim_token",

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from django.db import IntegrityError
 
@@ -83,23 +84,25 @@ def read_items(
     *,
     user: User = None,
     limit: int | None = None,
+    turn: int | None = None,
     using: str | None = None,
 ) -> list[Item]:
     """
     Return the session's items, oldest first; none if there is no such session.
 
     With ``limit`` the newest ``limit`` items that decode, still oldest first; 0 gives
-    none, a negative number all. Rows that do not decode are skipped, with a warning
-    that names their positions. Raise SessionOwnershipError if the session is not open
-    to ``user``, SessionGone if it was deleted. Source: agents.Session.get_items(); the
-    sign rule is SQLiteSession's (SDK 0.24).
+    none, a negative number all. With ``turn`` only the items of that turn. Rows that do
+    not decode are skipped, with a warning that names their positions. Raise
+    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
+    deleted. Source: agents.Session.get_items(); the sign rule is SQLiteSession's (SDK
+    0.24).
     """
     handle = session_handle(session, user=user, using=using)
     if limit is not None and limit < 0:
         limit = None
     window = limit if limit is None else min(limit, _MAX_LIMIT)
     while True:
-        rows = fetch_rows(handle, window)
+        rows = fetch_rows(handle, window, turn=turn)
         items = decode_items([data for _, data in rows])
         valid = [item for item in items if item is not None]
         if window is None or len(rows) < window or len(valid) == window:
@@ -150,9 +153,14 @@ def clear_session(
     announce(session_cleared, handle, pk)
 
 
-def fetch_rows(handle: SessionHandle, limit: int | None) -> list[Row]:
+def fetch_rows(
+    handle: SessionHandle, limit: int | None, *, turn: int | None = None
+) -> list[Row]:
     """Return the newest ``limit`` live rows, oldest first, and pin the handle."""
-    read = statements(handle.using).read
+    read: Callable[..., Found] = statements(handle.using).read
+    if turn is not None:
+        # People read single turns, not agents: no statement of its own.
+        read = partial(portable.read, turn=turn)
 
     def work(now: SessionHandle, attempt: Attempt) -> Found | None:
         found = read(now, limit)

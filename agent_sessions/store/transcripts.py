@@ -30,8 +30,8 @@ _CHUNK = 5
 # As many as one cursor goes through: a download may take minutes.
 _STRETCH = 100
 
-_OUTPUTS = Q(type__endswith="_output") | Q(type="mcp_approval_response")
-_CALLS = Q(type__endswith="_call") | Q(type__in=("mcp_approval_request", "program"))
+OUTPUTS = Q(type__endswith="_output") | Q(type="mcp_approval_response")
+CALLS = Q(type__endswith="_call") | Q(type__in=("mcp_approval_request", "program"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,20 @@ def read_transcript_page(
     *,
     before: int | None = None,
     after: int | None = None,
+    turn: int | None = None,
     size: int = 100,
     text_limit: int | None = None,
 ) -> TranscriptPage:
     """
     Return up to ``size`` items of the session, replaced ones too, as a transcript.
 
-    The newest, or those just before or after a position. A call is shown with its
-    output also if that is on another page, up to 200 positions away. Texts longer than
-    ``text_limit`` characters are cut.
+    The newest, or those just before or after a position; with ``turn`` only those of
+    that turn. A call is shown with its output also if that is on another page, up to
+    200 positions away. Texts longer than ``text_limit`` characters are cut.
     """
     items = _items(session)
+    if turn is not None:
+        items = items.filter(turn=turn)
     if after is not None:
         rows = items.filter(position__gt=after).order_by("position")
     else:
@@ -154,7 +157,7 @@ def _calls_before(
     if not any(isinstance(block, ToolOutput) for block in paired):
         return []
     rows = items.filter(position__range=(first - PAIRING_WINDOW, first - 1))
-    return _halves(rows.filter(_CALLS | _OUTPUTS), limit)
+    return _halves(rows.filter(CALLS | OUTPUTS), limit)
 
 
 def _outputs_after(
@@ -163,7 +166,7 @@ def _outputs_after(
     if all(block.is_answered for block in paired if isinstance(block, ToolCall)):
         return []
     rows = items.filter(position__range=(last + 1, last + PAIRING_WINDOW))
-    return _halves(rows.filter(_CALLS | _OUTPUTS), limit)
+    return _halves(rows.filter(CALLS | OUTPUTS), limit)
 
 
 def _halves(rows: SessionItemQuerySet, limit: int | None) -> list[Block]:

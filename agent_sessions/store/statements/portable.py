@@ -111,15 +111,19 @@ def find_batch(handle: SessionHandle, batch: list[NewItem]) -> Appended | None:
     return None
 
 
-def read(handle: SessionHandle, limit: int | None) -> Found:
-    """Return the session and its newest ``limit`` live rows, oldest first."""
-    rows = (
-        _items(handle)
-        .filter(replaced_at=None)
-        .order_by("-position")
-        .values_list("session_id", "position", RAW)
-    )
-    newest = list(rows if limit is None else rows[:limit])
+def read(handle: SessionHandle, limit: int | None, *, turn: int | None = None) -> Found:
+    """
+    Return the session and its newest ``limit`` live rows, oldest first.
+
+    With ``turn`` only those of that turn.
+    """
+    items = _items(handle).filter(replaced_at=None).order_by("-position")
+    rows = items.values_list("session_id", "position", RAW)
+    if turn is not None:
+        # All of the turn: for a few of them PostgreSQL might walk there from the end.
+        newest = list(rows.filter(turn=turn))[:limit]
+    else:
+        newest = list(rows if limit is None else rows[:limit])
     session = handle.rows().values_list("pk", flat=True)
     pk = newest[0][0] if newest else session.first()
     exists = pk is not None or handle.is_there()
