@@ -12,6 +12,12 @@ from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.erasure import count_holdings, erase_user
 from agent_sessions.store.handles import row_handle, session_handle
+from agent_sessions.store.imports import (
+    extend_session,
+    find_taken,
+    insert_sessions,
+    read_stored,
+)
 from agent_sessions.store.inspection import check_sessions
 from agent_sessions.store.items import (
     append_items,
@@ -57,12 +63,15 @@ __all__ = [
     "delete_session",
     "delete_sessions",
     "erase_user",
+    "extend_session",
     "find_row",
+    "find_taken",
     "find_turns",
     "get_session",
     "get_sessions",
     "get_sessions_for_user",
     "get_turns",
+    "insert_sessions",
     "iterate_keys",
     "iterate_rows",
     "make_claim_token",
@@ -71,6 +80,7 @@ __all__ = [
     "read_blocks",
     "read_items",
     "read_raw",
+    "read_stored",
     "read_tail",
     "read_transcript_page",
     "read_user_metadata",

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections
@@ -33,6 +35,20 @@ class NewItem:
     id: UUID = field(default_factory=uuid7)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedItem(NewItem):
+    """An item whose place in its session is known before it is stored."""
+
+    session: UUID
+    position: int
+    turn: int
+    created_at: datetime
+    replaced_at: datetime | None = None
+
+
+AnyItem = TypeVar("AnyItem", bound=NewItem)
+
+
 def encode_batch(items: Iterable[Item]) -> list[NewItem]:
     """
     Return the items encoded, so that a bad one fails before anything is written.
@@ -60,7 +76,7 @@ def batch_preview(batch: list[NewItem]) -> str:
     return next((item.preview for item in batch if item.preview), "")
 
 
-def split_batch(batch: list[NewItem], *, using: str) -> list[list[NewItem]]:
+def split_batch(batch: list[AnyItem], *, using: str) -> list[list[AnyItem]]:
     """
     Return the batch in parts that the database takes in one statement each.
 
@@ -75,7 +91,7 @@ def split_batch(batch: list[NewItem], *, using: str) -> list[list[NewItem]]:
             f"items[{sizes.index(max(sizes))}] takes {max(sizes)} bytes in a "
             f"statement; the database accepts {limit}."
         )
-    parts: list[list[NewItem]] = [[]]
+    parts: list[list[AnyItem]] = [[]]
     filled = 0
     for item, size in zip(batch, sizes, strict=True):
         if filled + size > limit:
