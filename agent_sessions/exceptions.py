@@ -36,6 +36,10 @@ class InvalidSessionId(AgentSessionError, ValueError):
     """The session id is empty, too long, or holds characters that are refused."""
 
 
+class InvalidSource(AgentSessionError, ValueError):
+    """What is to be imported cannot be read, or is not what it should be."""
+
+
 class InvalidTitle(AgentSessionError, ValueError):
     """The title is too long or holds control characters."""
 

@@ -1,0 +1,164 @@
+"""Our own export, as agent_sessions.jsonlines writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from agent_sessions.encoding import encode_item
+from agent_sessions.exceptions import InvalidItem, InvalidSource
+from agent_sessions.importers.records import SourceItem, SourceItems, SourceSession
+from agent_sessions.jsonlines import FORMAT, VERSION
+
+_TIMES = ("owned_at", "archived_at", "created_at", "updated_at")
+_NUMBERS = (
+    "revision",
+    "item_count",
+    "turn_count",
+    "next_position",
+    "next_turn",
+)
+_LARGEST = 2**31 - 1
+
+
+class JSONLinesSource:
+    """
+    Sessions of a file of JSON Lines.
+
+    Raise InvalidSource, naming the line, for what no export of ours has written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._open() as file:
+            header = _parse(file.readline(), 1)
+        if header.get("format") != FORMAT:
+            raise InvalidSource("The source is not an export of agent sessions.")
+        if header.get("version") != VERSION:
+            raise InvalidSource(
+                f"The source has version {header.get('version')!r} of the format; "
+                f"this is version {VERSION}."
+            )
+
+    def sessions(self) -> Iterator[SourceSession]:
+        with self._open() as file:
+            place = len(file.readline())
+            for number, line in enumerate(file, start=2):
+                place += len(line)
+                # Items are read when their turn comes.
+                if not line.startswith(b'{"item":'):
+                    values = _parse(line, number).get("session")
+                    if not isinstance(values, dict):
+                        raise _fault(number, "is neither a session nor an item")
+                    yield _read_session(values, (place, number))
+
+    def items(self, session: SourceSession) -> SourceItems:
+        place, line_number = session.place
+        live = 0
+        with self._open() as file:
+            file.seek(place)
+            for number, line in enumerate(file, start=line_number + 1):
+                if not line.startswith(b'{"item":'):
+                    break
+                item = _read_item(_parse(line, number).get("item"), number)
+                live += item.replaced_at is None
+                yield item
+        expected = (session.columns or {})["item_count"]
+        if live != expected:
+            raise InvalidSource(
+                f"The session has {expected} item(s), the source {live} of them."
+            )
+
+    def _open(self) -> Any:
+        try:
+            return open(self._path, "rb")
+        except OSError as error:
+            raise InvalidSource(f"The source cannot be read: {error}.") from None
+
+
+def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSession:
+    number = place[1]
+    try:
+        columns: dict[str, Any] = {
+            "id": UUID(values["id"]),
+            "preview": _string(values["preview"], 200),
+            **{name: _time(values[name]) for name in _TIMES},
+            **{name: _number(values[name]) for name in _NUMBERS},
+        }
+        if columns["created_at"] is None or columns["updated_at"] is None:
+            raise ValueError
+        owner = [values["user"], values["username"]]
+        user, username = (None if it is None else _string(it) for it in owner)
+        if not isinstance(values["metadata"], dict):
+            raise TypeError
+        return SourceSession(
+            session_id=_string(values["session_id"]),
+            place=place,
+            created_at=columns["created_at"],
+            updated_at=columns["updated_at"],
+            title=_string(values["title"]),
+            user=user,
+            username=username,
+            metadata=values["metadata"],
+            columns=columns,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _fault(number, "is not a session as this version writes it") from None
+
+
+def _read_item(values: Any, number: int) -> SourceItem:
+    try:
+        data = values["data"]
+        text = None
+        with suppress(InvalidItem):
+            text = data if isinstance(data, str) else encode_item(data)
+        created_at = _time(values["created_at"])
+        if text is None or "\0" in text or created_at is None:
+            raise ValueError
+        return SourceItem(
+            text=text,
+            created_at=created_at,
+            id=UUID(values["id"]),
+            position=_number(values["position"]),
+            turn=_number(values["turn"]),
+            type=_string(values["type"], 64),
+            role=_string(values["role"], 32),
+            replaced_at=_time(values["replaced_at"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _fault(number, "is not an item as this version writes it") from None
+
+
+def _parse(line: bytes, number: int) -> dict[str, Any]:
+    value = None
+    # json's error would quote the line.
+    with suppress(ValueError, RecursionError):
+        value = json.loads(line)
+    if not isinstance(value, dict) or not line.endswith(b"\n"):
+        raise _fault(number, "is broken or was cut off")
+    return value
+
+
+def _fault(number: int, what: str) -> InvalidSource:
+    return InvalidSource(f"Line {number} {what}.")
+
+
+def _string(value: Any, length: int | None = None) -> str:
+    if not isinstance(value, str) or (length is not None and len(value) > length):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise TypeError
+    return value
+
+
+def _time(value: Any) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)

@@ -1,0 +1,141 @@
+"""Who owns what is imported: rules that tell it from a session of the source."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.utils.module_loading import import_string
+
+from agent_sessions.exceptions import InvalidSource, InvalidUser
+from agent_sessions.importers.records import SourceSession
+from agent_sessions.store.owners import clean_user_id, owner_id
+
+_KNOWN = 10_000
+_SIMILAR = 100
+
+# Returns a user, or what finds one; None for a session without an owner.
+OwnerRule: TypeAlias = Callable[[SourceSession], Any]
+
+
+class Owners:
+    """
+    Finds the key of a session's owner; None without an owner.
+
+    ``field`` is the user model's by which a rule's values find a user; "pk" the key.
+    Without a rule a source that knows owners is asked, for their user name. Raise
+    InvalidUser if there is no such user, or more than one.
+    """
+
+    def __init__(self, rule: OwnerRule | None, field: str, using: str) -> None:
+        model = get_user_model()
+        if field != "pk":
+            try:
+                model._meta.get_field(field)
+            except FieldDoesNotExist:
+                raise InvalidUser(f"Users have no field {field!r}.") from None
+        self._rule = rule
+        self._field = model.USERNAME_FIELD if rule is None else field
+        self._users = model._base_manager.using(using)
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, session: SourceSession) -> Any:
+        value = session.username if self._rule is None else self._rule(session)
+        if value is None or value == "":
+            return None
+        if isinstance(value, AbstractBaseUser):
+            return owner_id(value)
+        value = str(value)
+        if value not in self._known:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: str) -> Any:
+        if self._field == "pk":
+            rows = self._users.filter(pk=clean_user_id(value))
+        else:
+            rows = self._users.filter(**{self._field: value})
+        try:
+            # Some databases would take "Ann" and "änn" for the same.
+            same = [user for user in rows[:_SIMILAR] if self._reads(user, value)]
+        except (ValueError, ValidationError):
+            same = []
+        if len(same) != 1:
+            many = "More than one user has" if same else "No user has"
+            raise InvalidUser(f"{many} the {self._field} {value!r}.")
+        return same[0].pk
+
+    def _reads(self, user: AbstractBaseUser, value: str) -> bool:
+        # A key may be spelled in several ways: a UUID with and without dashes.
+        return self._field == "pk" or str(getattr(user, self._field)) == value
+
+
+def parse_owner_rule(text: str) -> OwnerRule:
+    """
+    Return the rule that ``csv:FILE``, ``metadata:KEY``, ``pattern:REGEX`` or
+    ``call:PATH`` stands for.
+
+    Raise ValueError if it is none of them, InvalidSource if the file is not one.
+    """
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "csv" if rest:
+            return _read_csv(rest)
+        case "metadata" if rest:
+            return lambda session: session.metadata.get(rest)
+        case "pattern" if rest:
+            return _compile(rest)
+        case "call" if rest:
+            try:
+                rule: OwnerRule = import_string(rest)
+            except ImportError as error:
+                raise ValueError(str(error)) from None
+            if not callable(rule):
+                raise ValueError(f"{rest} cannot be called.")
+            return rule
+    raise ValueError(
+        f"{text!r} is none of csv:FILE, metadata:KEY, pattern:REGEX and call:PATH."
+    )
+
+
+def _compile(text: str) -> OwnerRule:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}.") from None
+    if "user" not in pattern.groupindex:
+        raise ValueError(f"{text!r} has no group (?P<user>...).")
+
+    def match(session: SourceSession) -> str | None:
+        found = pattern.search(session.session_id)
+        return None if found is None else found["user"]
+
+    return match
+
+
+def _read_csv(name: str) -> OwnerRule:
+    owners: dict[str, str] = {}
+    try:
+        # As spreadsheets write it: with a mark at the start.
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"session_id", "user"} <= set(reader.fieldnames or ()):
+                raise InvalidSource(f"{name}: the columns are session_id and user.")
+            for row in reader:
+                session_id, user = row["session_id"], row["user"]
+                if user and owners.setdefault(session_id, user) != user:
+                    raise InvalidSource(
+                        f"{name}, line {reader.line_num}: the session has two users."
+                    )
+    except OSError as error:
+        raise InvalidSource(f"The owners cannot be read: {error}.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InvalidSource(f"{name} is not a CSV file in UTF-8.") from None
+    return lambda session: owners.get(session.session_id)

@@ -1,0 +1,68 @@
+"""What every importer yields, whatever its source looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+
+class SourceItem(NamedTuple):
+    """
+    An item's JSON text as it stands in the source, and its time if that is known.
+
+    The rest is what only our own export knows.
+    """
+
+    text: str
+    created_at: datetime | None = None
+    id: UUID | None = None
+    position: int = 0
+    turn: int = 0
+    type: str = ""
+    role: str = ""
+    replaced_at: datetime | None = None
+
+
+# A generator, so that whoever stops in the middle can close it.
+SourceItems: TypeAlias = Generator[SourceItem, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSession:
+    """
+    A session of a source; ``place`` is where the source finds its items again.
+
+    ``user`` and ``username`` are the owner's, if the source knows owners. ``columns``
+    are all of the row's other columns, which only our own export has. ``notes`` go
+    into the metadata, under "imported".
+    """
+
+    session_id: str
+    place: Any
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    title: str = ""
+    user: str | None = None
+    username: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """
+    A store to import from, which is only read.
+
+    Both methods yield a little at a time, may be called again, and raise InvalidSource.
+    """
+
+    def sessions(self) -> Iterator[SourceSession]:
+        """Yield all sessions, in the same order each time."""
+        ...
+
+    def items(self, session: SourceSession) -> SourceItems:
+        """Yield the session's items in the order in which its store reads them."""
+        ...
