@@ -74,6 +74,9 @@ class JSONLinesSource:
                 f"The session has {expected} item(s), the source {live} of them."
             )
 
+    def close(self) -> None:
+        """Nothing stays open between two reads."""
+
     def _open(self) -> Any:
         try:
             return open(self._path, "rb")

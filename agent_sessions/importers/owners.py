@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from django.contrib.auth import get_user_model
@@ -28,8 +29,8 @@ class Owners:
     Finds the key of a session's owner; None without an owner.
 
     ``field`` is the user model's by which a rule's values find a user; "pk" the key.
-    Without a rule a source that knows owners is asked, for their user name. Raise
-    InvalidUser if there is no such user, or more than one.
+    Without a rule a source that knows owners is asked: for their user name, else their
+    key. Raise InvalidUser if there is no such user, or more than one.
     """
 
     def __init__(self, rule: OwnerRule | None, field: str, using: str) -> None:
@@ -40,41 +41,51 @@ class Owners:
             except FieldDoesNotExist:
                 raise InvalidUser(f"Users have no field {field!r}.") from None
         self._rule = rule
-        self._field = model.USERNAME_FIELD if rule is None else field
+        self._field = field
         self._users = model._base_manager.using(using)
-        self._known: dict[str, Any] = {}
+        self._known: dict[tuple[str, str], Any] = {}
 
     def __call__(self, session: SourceSession) -> Any:
-        value = session.username if self._rule is None else self._rule(session)
+        if session.branch_of is not None:
+            session = replace(session, session_id=session.branch_of)
+        field, value = self._ask(session)
         if value is None or value == "":
             return None
         if isinstance(value, AbstractBaseUser):
             return owner_id(value)
-        value = str(value)
-        if value not in self._known:
+        key = (field, str(value))
+        if key not in self._known:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[value] = self._find(value)
-        return self._known[value]
+            self._known[key] = self._find(*key)
+        return self._known[key]
 
-    def _find(self, value: str) -> Any:
-        if self._field == "pk":
+    def _ask(self, session: SourceSession) -> tuple[str, Any]:
+        if self._rule is not None:
+            return self._field, self._rule(session)
+        if session.username is not None:
+            return get_user_model().USERNAME_FIELD, session.username
+        return "pk", session.user
+
+    def _find(self, field: str, value: str) -> Any:
+        if field == "pk":
             rows = self._users.filter(pk=clean_user_id(value))
         else:
-            rows = self._users.filter(**{self._field: value})
+            rows = self._users.filter(**{field: value})
         try:
-            # Some databases would take "Ann" and "änn" for the same.
-            same = [user for user in rows[:_SIMILAR] if self._reads(user, value)]
+            # Some databases would take "Ann" and "änn" for the same. A key may be
+            # spelled in several ways: a UUID with and without dashes.
+            same = [
+                user
+                for user in rows[:_SIMILAR]
+                if field == "pk" or str(getattr(user, field)) == value
+            ]
         except (ValueError, ValidationError):
             same = []
         if len(same) != 1:
             many = "More than one user has" if same else "No user has"
-            raise InvalidUser(f"{many} the {self._field} {value!r}.")
+            raise InvalidUser(f"{many} the {field} {value!r}.")
         return same[0].pk
-
-    def _reads(self, user: AbstractBaseUser, value: str) -> bool:
-        # A key may be spelled in several ways: a UUID with and without dashes.
-        return self._field == "pk" or str(getattr(user, self._field)) == value
 
 
 def parse_owner_rule(text: str) -> OwnerRule:

@@ -35,7 +35,8 @@ class SourceSession:
     """
     A session of a source; ``place`` is where the source finds its items again.
 
-    ``user`` and ``username`` are the owner's, if the source knows owners. ``columns``
+    ``user`` and ``username`` are the owner's, if the source knows owners. A branch has
+    the owner of the session that ``branch_of`` names. ``columns``
     are all of the row's other columns, which only our own export has. ``notes`` go
     into the metadata, under "imported".
     """
@@ -48,6 +49,7 @@ class SourceSession:
     user: str | None = None
     username: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    branch_of: str | None = None
     columns: Mapping[str, Any] | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,13 +58,17 @@ class Source(Protocol):
     """
     A store to import from, which is only read.
 
-    Both methods yield a little at a time, may be called again, and raise InvalidSource.
+    What it yields it reads a little at a time, as often as asked. Raise InvalidSource.
     """
 
     def sessions(self) -> Iterator[SourceSession]:
-        """Yield all sessions, in the same order each time."""
+        """Yield all sessions."""
         ...
 
     def items(self, session: SourceSession) -> SourceItems:
         """Yield the session's items in the order in which its store reads them."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file, or the connection."""
         ...

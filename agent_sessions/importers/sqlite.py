@@ -37,6 +37,12 @@ class SQLiteSource:
         self._file = open_database(path)
         self._sessions = find_table(self._file, sessions_table)
         self._messages = find_table(self._file, messages_table)
+        # SQLAlchemySession's tables differ by an index alone, and so does its order.
+        by_time = self._fetch(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND name = ?",
+            f"idx_{messages_table}_session_time",
+        )
+        self._order = "created_at, id" if by_time else "id"
 
     def sessions(self) -> Iterator[SourceSession]:
         """Yield the sessions, oldest first, then those that have nothing but items."""
@@ -71,9 +77,12 @@ class SQLiteSource:
     def items(self, session: SourceSession) -> SourceItems:
         return self.read_items(
             f"SELECT message_data, created_at FROM {self._messages}"
-            " WHERE session_id = ? ORDER BY id",
+            f" WHERE session_id = ? ORDER BY {self._order}",
             session.place,
         )
+
+    def close(self) -> None:
+        self._file.close()
 
     def read_items(self, sql: str, *values: Any) -> SourceItems:
         """Yield what the statement gives: texts and times."""
@@ -137,12 +146,12 @@ def read_text(value: object) -> str:
 
 
 def read_time(value: object) -> datetime | None:
-    """Return a time that CURRENT_TIMESTAMP wrote, None if it is something else."""
-    if not isinstance(value, str):
-        return None
+    """Return a time as databases give it, None if it is something else."""
     try:
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
+        return None
+    if not isinstance(time, datetime):
         return None
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 

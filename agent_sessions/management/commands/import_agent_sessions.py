@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, OperationalError
@@ -10,6 +13,7 @@ from django.db import DatabaseError, OperationalError
 from agent_sessions.exceptions import AgentSessionError
 from agent_sessions.importers.opening import FORMATS, open_source
 from agent_sessions.importers.owners import OwnerRule, parse_owner_rule
+from agent_sessions.importers.redis import KEY_PREFIX
 from agent_sessions.imports import import_sessions
 from agent_sessions.management.arguments import add_database, parse_count
 from agent_sessions.outcomes import Kind, Outcome, Report
@@ -22,7 +26,11 @@ class Command(BaseCommand):
     help = "Bring agent sessions of another store into this one; a second run is safe."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("source", metavar="SOURCE", help="A file.")
+        parser.add_argument(
+            "source",
+            metavar="SOURCE",
+            help="A file, a database's alias, or the URL of a database or of Redis.",
+        )
         parser.add_argument(
             "--format", choices=FORMATS, help="If it cannot be told from the source."
         )
@@ -32,6 +40,19 @@ class Command(BaseCommand):
                 metavar="NAME",
                 help=f"The source's table of {kind}, if it was given another name.",
             )
+        parser.add_argument(
+            "--key-prefix",
+            default=KEY_PREFIX,
+            metavar="PREFIX",
+            help="Of keys in Redis (%(default)s).",
+        )
+        parser.add_argument(
+            "--timezone",
+            type=_parse_zone,
+            default=UTC,
+            metavar="NAME",
+            help="Of the source's times that have none (%(default)s).",
+        )
         parser.add_argument(
             "--map-user",
             type=_parse_rule,
@@ -75,27 +96,27 @@ class Command(BaseCommand):
         *,
         source: str,
         format: Any,
-        sessions_table: str | None,
-        messages_table: str | None,
         database: str | None,
         **options: Any,
     ) -> None:
         report = Report()
+        places = ("sessions_table", "messages_table", "key_prefix")
         names = ("map_user", "user_field", "on_conflict", "on_bad_id", "batch_size")
         try:
             opened = open_source(
                 source,
                 format=format,
-                sessions_table=sessions_table,
-                messages_table=messages_table,
+                zone=options["timezone"],
+                **{name: options[name] for name in places},
             )
-            outcomes = import_sessions(
-                opened,
-                dry_run=options["dry_run"],
-                using=database,
-                **{name: options[name] for name in names},
-            )
-            self._follow(outcomes, report)
+            with closing(opened):
+                outcomes = import_sessions(
+                    opened,
+                    dry_run=options["dry_run"],
+                    using=database,
+                    **{name: options[name] for name in names},
+                )
+                self._follow(outcomes, report)
         except AgentSessionError as error:
             raise CommandError(f"{error} {report}") from None
         except DatabaseError as error:
@@ -136,6 +157,13 @@ def _parse_rule(text: str) -> OwnerRule:
         return parse_owner_rule(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def _parse_zone(text: str) -> tzinfo:
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ArgumentTypeError(f"{text!r} is not a time zone.") from None
 
 
 def _parse_size(text: str) -> int:

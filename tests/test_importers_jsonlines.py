@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from io import StringIO
+
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.test import TestCase
+
+from agent_sessions import store
+from agent_sessions.models import AgentSession
+from tests.imports import ImportCase
+from tests.nasty import NASTY_ITEMS
+
+User = get_user_model()
+
+
+class JSONLinesTests(ImportCase, TestCase):
+    databases = {"default", "other"}
+
+    def setUp(self):
+        super().setUp()
+        self.ann = User.objects.create(username="ann")
+        owned = store.create_session(
+            self.ann, session_id="owned", title="Zoë", metadata={"a": [1e16, "é"]}
+        )
+        store.append_items(owned, list(NASTY_ITEMS.values()))
+        store.pop_item(owned)
+        store.replace_tail(owned, [17, 18], [{"role": "user", "content": "sum"}])
+        store.update_session(owned, archived=True)
+        row = store.create_session(None, session_id="visitor")
+        store.append_items(row, [{"role": "user", "content": "x"}] * 3)
+        row.items.filter(position=1).update(data='{"broken')
+        store.create_session(self.ann, session_id="orphan")
+        AgentSession.objects.filter(session_id="orphan").update(user=None)
+
+    def export(self, name="first", *arguments):
+        path = self.path.with_name(f"{name}.jsonl")
+        call_command(
+            "export_agent_sessions",
+            "--output",
+            str(path),
+            *arguments,
+            stderr=StringIO(),
+        )
+        return path
+
+    def test_export_import_export_gives_the_same_bytes(self):
+        path = self.export()
+        AgentSession.objects.all().delete()
+        assert "3 imported" in self.run_import(source=path)
+        assert self.export("second").read_bytes() == path.read_bytes()
+        assert "3 already there" in self.run_import(source=path)
+        assert self.export("third").read_bytes() == path.read_bytes()
+
+    def test_another_database_gets_the_same(self):
+        path = self.export()
+        User.objects.using("other").create(pk=self.ann.pk, username="ann")
+        self.run_import("--database", "other", source=path)
+        other = self.export("other", "--database", "other")
+        assert other.read_bytes() == path.read_bytes()
+
+    def test_owners_are_found_by_their_user_name(self):
+        path = self.export()
+        AgentSession.objects.all().delete()
+        self.ann.delete()
+        ann = User.objects.create(username="ann")
+        self.run_import(source=path)
+        assert AgentSession.objects.for_user(ann).get().session_id == "owned"
+        assert AgentSession.objects.orphaned().get().session_id == "orphan"
+
+    def test_a_session_of_somebody_unknown_stays_out(self):
+        path = self.export()
+        AgentSession.objects.all().delete()
+        self.ann.delete()
+        self.fail(source=path, saying="2 imported, 1 refused")
+        assert not AgentSession.objects.filter(session_id="owned").exists()
+
+    def test_a_copy_has_keys_of_its_own(self):
+        path = self.export()
+        store.append_items("visitor", [{"content": "here"}])
+        AgentSession.objects.filter(session_id="visitor").update(
+            created_at=datetime.now(UTC)
+        )
+        assert "1 renamed" in self.run_import("--on-conflict", "rename", source=path)
+        copy = AgentSession.objects.get(session_id="visitor~1")
+        assert copy.item_count == 3
+        assert "3 already there" in self.run_import(
+            "--on-conflict", "rename", source=path
+        )
+
+    def test_what_was_cut_off_stays_out(self):
+        lines = self.export().read_bytes().splitlines(keepends=True)
+        AgentSession.objects.all().delete()
+        self.path.write_bytes(b"".join(lines[:10]) + lines[10][:-5])
+        self.fail(saying="1 refused")
+        self.path.write_bytes(b"".join(lines[:10]))
+        self.fail(saying="1 refused")
+        assert not AgentSession.objects.exists()
+
+    def test_what_we_never_wrote_is_refused_by_line(self):
+        lines = self.export().read_text().splitlines()
+        AgentSession.objects.all().delete()
+        header, session, item = lines[0], lines[1], lines[2]
+
+        def change(line, kind, **values):
+            return json.dumps({kind: {**json.loads(line)[kind], **values}})
+
+        for broken in (
+            "secret",
+            '{"secret": 1}',
+            '{"session": []}',
+            change(session, "session", id="secret"),
+            change(session, "session", item_count=-1),
+            change(session, "session", item_count=True),
+            change(session, "session", created_at=None),
+            change(session, "session", metadata=["secret"]),
+            change(session, "session", preview="secret" * 100),
+        ):
+            with self.subTest(broken[:60]):
+                self.path.write_text(f"{header}\n{broken}\n{item}\n")
+                self.fail(saying="Line 2 ")
+        for broken in (
+            change(item, "item", position="secret"),
+            change(item, "item", position=2**31),
+            change(item, "item", type="secret" * 20),
+            change(item, "item", data=["secret"]),
+            change(item, "item", data="secret\0"),
+            change(item, "item", created_at="secret"),
+            '{"item": 1}',
+        ):
+            with self.subTest(broken[:60]):
+                text = broken.replace('{"item": ', '{"item":', 1)
+                self.path.write_text(f"{header}\n{session}\n{text}\n")
+                self.fail(saying="1 refused")
+        assert not AgentSession.objects.exists()
+
+    def test_other_files_are_not_taken_for_exports(self):
+        self.path.write_text('{"format": "agent_sessions", "version": 99}\n')
+        self.fail(saying="has version 99")
+        self.path.write_text('{"role": "user", "content": "secret"}\n')
+        self.fail(saying="not an export")
