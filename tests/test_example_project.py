@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
-from urllib.parse import quote
 
 from agents import Runner
 from django.contrib.auth.models import User
@@ -16,9 +14,8 @@ from django.db import connection
 from django.test import SimpleTestCase, TestCase
 
 from agent_sessions import DjangoSession
+from tests.example_site import EXAMPLE, ExampleSite
 from tests.fakes import RUN_CONFIG
-
-EXAMPLE = Path(__file__).parent.parent / "example_project"
 
 sys.path.append(str(EXAMPLE))
 database_url = import_module("example.database_url")
@@ -28,55 +25,16 @@ desk = import_module("support_desk.agent")
 class ExampleProjectTests(SimpleTestCase):
     """The site from outside: its commands, each in a process, on its own database."""
 
-    databases = {"default"}
-
     def setUp(self):
-        self.environment = {
-            **os.environ,
-            "DATABASE_URL": self.make_database(),
-            "DJANGO_SETTINGS_MODULE": "example.settings",
-            "OPENAI_API_KEY": "",
-            "PYTHONIOENCODING": "utf-8",
-        }
-
-    def make_database(self):
-        """Make an empty database of the kind under test and return its URL."""
-        if connection.vendor != "postgresql":
-            # The example knows two kinds.
-            folder = self.enterContext(tempfile.TemporaryDirectory())
-            return f"sqlite:///{folder}/demo.sqlite3"
-        settings = connection.settings_dict
-        name = f"{settings['NAME']}_demo"
-        quoted = connection.ops.quote_name(name)
-        drop = f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"
-        for statement in (drop, f"CREATE DATABASE {quoted}"):
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-        self.addCleanup(lambda: connection.cursor().execute(drop))
-        user, password = (quote(settings[key], safe="") for key in ("USER", "PASSWORD"))
-        host = f"{settings['HOST']}:{settings['PORT']}"
-        return f"postgres://{user}:{password}@{host}/{quote(name, safe='')}"
-
-    def run_command(self, *command, **environment):
-        return subprocess.run(
-            [sys.executable, EXAMPLE / "manage.py", *command],
-            env={**self.environment, **environment},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
-
-    def manage(self, *command, **environment):
-        process = self.run_command(*command, **environment)
-        assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout
+        self.site = ExampleSite()
+        self.addCleanup(self.site.close)
 
     def test_the_demo_tells_the_same_story_twice(self):
-        self.manage("migrate", "--verbosity", "0", "--skip-checks")
+        self.site.manage("migrate", "--verbosity", "0", "--skip-checks")
         stories = []
         for _ in range(2):
-            self.manage("create_demo_users")
-            stories.append(self.manage("demo_conversation").splitlines())
+            self.site.manage("create_demo_users")
+            stories.append(self.site.manage("demo_conversation").splitlines())
         for story in stories:
             text = "\n".join(story)
             assert text.count('look_up_order {"number": ') == 2
@@ -93,11 +51,11 @@ class ExampleProjectTests(SimpleTestCase):
     def test_the_site_is_on_the_database_under_test(self):
         code = "from django.db import connection; print(connection.vendor)"
         expected = {"mysql": "sqlite"}.get(connection.vendor, connection.vendor)
-        assert self.manage("shell", "--no-imports", "-c", code).strip() == expected
+        assert self.site.manage("shell", "--no-imports", "-c", code).strip() == expected
 
     def test_the_sites_own_tests_pass(self):
-        self.manage("check", "--fail-level", "WARNING")
-        process = self.run_command("test", EXAMPLE)
+        self.site.manage("check", "--fail-level", "WARNING")
+        process = self.site.run("test", EXAMPLE)
         assert process.returncode == 0, process.stderr
         assert "OK" in process.stderr
 
@@ -105,7 +63,7 @@ class ExampleProjectTests(SimpleTestCase):
         with tempfile.TemporaryDirectory() as folder:
             settings = Path(folder) / "production.py"
             settings.write_text("from example.settings import *\nDEBUG = False\n")
-            process = self.run_command(
+            process = self.site.run(
                 "create_demo_users",
                 "--settings=production",
                 f"--pythonpath={folder}",
@@ -114,7 +72,7 @@ class ExampleProjectTests(SimpleTestCase):
         assert "DEBUG only" in process.stderr
 
     def test_a_database_url_that_cannot_be_used_says_what_to_do(self):
-        process = self.run_command("check", DATABASE_URL="mysql://me@host/shop")
+        process = self.site.run("check", DATABASE_URL="mysql://me@host/shop")
         assert process.returncode == 1
         assert process.stderr == (
             "DATABASE_URL must look like postgres://user:password@host:port/name.\n"
@@ -133,14 +91,15 @@ class DatabaseUrlTests(SimpleTestCase):
             "PASSWORD": "p@ss",
             "HOST": "db.host",
             "PORT": "6432",
-            "OPTIONS": {"sslmode": "require"},
+            "OPTIONS": {"sslmode": "require", "pool": database_url.POOL},
+            "CONN_HEALTH_CHECKS": True,
         }
 
     def test_a_missing_driver_is_named(self):
         with (
             mock.patch.object(database_url, "find_spec", return_value=None),
             self.assertRaisesMessage(
-                ImproperlyConfigured, "pip install 'psycopg[binary]'"
+                ImproperlyConfigured, "pip install 'psycopg[binary,pool]'"
             ),
         ):
             database_url.parse_database_url("postgres://me@db.host/shop")
@@ -152,14 +111,15 @@ class OfflineModelTests(TestCase):
         cls.alice = User.objects.create_user("alice")
 
     def setUp(self):
-        self.enterContext(mock.patch.dict(os.environ, OPENAI_API_KEY=""))
+        offline = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "OFFLINE_PAUSE": "0"}
+        self.enterContext(mock.patch.dict(os.environ, offline))
 
     async def ask(self, *texts):
         """Say ``texts`` in one session, each with a new object; return the answers."""
         answers = []
         for text in texts:
             session = DjangoSession("desk", user=self.alice)
-            result = await desk.answer(text, user=self.alice, session=session)
+            result = await desk.answer(text, customer="alice", session=session)
             answers.append(result.final_output)
         return answers
 
@@ -211,7 +171,7 @@ class OfflineModelTests(TestCase):
             "1001",
         )
         assert [answer.split("!")[0] for answer in answers] == [
-            "Bestellung #1001 (Luna lamp) ist unterwegs und kommt in 2 Tagen an.",
+            "Freut mich, Jörg",
             "Bonjour, Jörg ",
             "¡De nada, Jörg",
             "El pedido #1001 (Luna lamp) está en camino y llega en 2 días.",

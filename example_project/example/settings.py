@@ -93,7 +93,8 @@ LOGGING = {
     "loggers": {"django.request": {"level": "ERROR"}},
 }
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "sessions"
-LOGOUT_REDIRECT_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
 STATIC_URL = "static/"
 USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -7,7 +7,9 @@ memory. What it remembers, the session has kept.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +17,7 @@ from uuid import uuid4
 
 from agents import ModelResponse, Usage
 from agents.models.interface import Model
+from openai import OpenAIError
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -28,6 +31,9 @@ from agent_sessions.shapes import item_role, item_text, item_type
 from support_desk import offline_phrases as phrases
 
 TOOL = "look_up_order"
+# Who writes this sees the model fail, once for each text.
+FAIL = "/fail"
+_failed: set[str] = set()
 
 
 class OfflineModel(Model):
@@ -56,6 +62,7 @@ class OfflineModel(Model):
         **options: Any,
     ) -> AsyncIterator[Any]:
         output = reply(input, tools)
+        await asyncio.sleep(pause() * 8)
         number = 0
         for index, item in enumerate(output):
             for piece in _pieces(item):
@@ -69,6 +76,7 @@ class OfflineModel(Model):
                     logprobs=[],
                 )
                 number += 1
+                await asyncio.sleep(pause())
         yield ResponseCompletedEvent(
             type="response.completed",
             sequence_number=number,
@@ -85,18 +93,31 @@ class OfflineModel(Model):
         )
 
 
+def pause() -> float:
+    """Return the seconds between two words of a stream, so that people see it come."""
+    return float(os.environ.get("OFFLINE_PAUSE", "0.04"))
+
+
 def reply(input: Any, tools: list[Any]) -> list[Any]:
     """Return what a model would: calls of the tool, or a message."""
     items = [{"role": "user", "content": input}] if isinstance(input, str) else input
     said = [item_text(item) for item in items if item_role(item) == "user"]
+    _fail_if_asked(said)
     language = phrases.find_language(said)
     found = _tool_results(items)
     if found:
-        return [_message(phrases.describe_orders(found, language))]
+        return [_message(phrases.describe_orders(found, said, language))]
     numbers = phrases.wanted_orders(said)
     if numbers and TOOL in {tool.name for tool in tools}:
         return [_call(number) for number in numbers]
     return [_message(phrases.converse(said, language))]
+
+
+def _fail_if_asked(said: list[str]) -> None:
+    text = said[-1] if said else ""
+    if text.startswith(FAIL) and text not in _failed:
+        _failed.add(text)
+        raise OpenAIError("The offline model was asked to fail.")
 
 
 def _tool_results(items: list[Any]) -> list[str]:

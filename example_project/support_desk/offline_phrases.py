@@ -19,8 +19,9 @@ VOCABULARIES = {language: set(words.split()) for language, words in WORDS.items(
 
 SAYS = {
     "en": {
-        "hello": "Hello{name}! How can I help?",
-        "met": "Nice to meet you{name}! How can I help?",
+        "hello": "Hello{name}!",
+        "how": "How can I help?",
+        "met": "Nice to meet you{name}!",
         "welcome": "You are welcome{name}!",
         "name": "Your name is {name}.",
         "no name": "You have not told me your name yet.",
@@ -29,6 +30,13 @@ SAYS = {
         "which": "Which order do you mean? Its number looks like #1001.",
         "help": "I can look up orders by their number, such as #1001, and I remember "
         "your name and what you asked.",
+        "lamps": "We make four lamps by hand. Luna is a reading lamp with a warm light "
+        "that you can turn down until it only glows. Pico is small, runs for "
+        "nine hours without a cable and likes to be carried around. Nova hangs "
+        "over a table and lights all of it and nobody's eyes. Vega stands in a "
+        "corner and throws its light at the ceiling. Each comes with two spare "
+        "bulbs, a cable of three metres, and a letter from the person who made "
+        "it.",
         "and": " and ",
         "packing": "Order #{order}, the {item}, is being packed and leaves us in "
         "{days} days.",
@@ -36,10 +44,12 @@ SAYS = {
         "days.",
         "delivered": "Order #{order}, the {item}, was delivered {days} days ago.",
         "unknown": "I find no order #{order} of yours.",
+        "not logged in": "Please log in: then I can look up order #{order}.",
     },
     "de": {
-        "hello": "Hallo{name}! Wie kann ich helfen?",
-        "met": "Freut mich{name}! Wie kann ich helfen?",
+        "hello": "Hallo{name}!",
+        "how": "Wie kann ich helfen?",
+        "met": "Freut mich{name}!",
         "welcome": "Gern geschehen{name}!",
         "name": "Sie heißen {name}.",
         "no name": "Sie haben mir Ihren Namen noch nicht gesagt.",
@@ -48,6 +58,11 @@ SAYS = {
         "which": "Welche Bestellung meinen Sie? Die Nummer sieht aus wie #1001.",
         "help": "Ich kann Bestellungen nach ihrer Nummer nachsehen, etwa #1001, und "
         "merke mir Ihren Namen und wonach Sie gefragt haben.",
+        "lamps": "Wir bauen vier Lampen von Hand. Luna ist eine Leselampe mit warmem "
+        "Licht, das sich dimmen lässt, bis es nur noch glimmt. Pico ist klein, "
+        "leuchtet neun Stunden ohne Kabel und wird gern herumgetragen. Nova "
+        "hängt über dem Tisch und blendet niemanden. Vega steht in der Ecke und"
+        " wirft ihr Licht an die Decke.",
         "and": " und ",
         "packing": "Bestellung #{order} ({item}) wird gepackt und geht in {days} "
         "Tagen hinaus.",
@@ -55,10 +70,12 @@ SAYS = {
         "Tagen an.",
         "delivered": "Bestellung #{order} ({item}) wurde vor {days} Tagen geliefert.",
         "unknown": "Ich finde keine Bestellung #{order} von Ihnen.",
+        "not logged in": "Melden Sie sich an, dann sehe ich nach Bestellung #{order}.",
     },
     "fr": {
-        "hello": "Bonjour{name} ! Comment puis-je vous aider ?",
-        "met": "Enchanté{name} ! Comment puis-je vous aider ?",
+        "hello": "Bonjour{name} !",
+        "how": "Comment puis-je vous aider ?",
+        "met": "Enchanté{name} !",
         "welcome": "Avec plaisir{name} !",
         "name": "Vous vous appelez {name}.",
         "no name": "Vous ne m'avez pas encore dit votre nom.",
@@ -67,6 +84,11 @@ SAYS = {
         "which": "De quelle commande parlez-vous ? Son numéro ressemble à #1001.",
         "help": "Je peux chercher une commande par son numéro, par exemple #1001, et "
         "je retiens votre nom et vos questions.",
+        "lamps": "Nous fabriquons quatre lampes à la main. Luna est une lampe de "
+        "lecture à la lumière chaude, que l'on baisse jusqu'à une simple lueur. Pico "
+        "est petite, éclaire neuf heures sans fil et vous suit partout. Nova se"
+        " suspend au-dessus de la table sans éblouir personne. Vega se tient "
+        "dans un coin et éclaire le plafond.",
         "and": " et ",
         "packing": "La commande #{order} ({item}) est en préparation et part dans "
         "{days} jours.",
@@ -74,10 +96,12 @@ SAYS = {
         "jours.",
         "delivered": "La commande #{order} ({item}) a été livrée il y a {days} jours.",
         "unknown": "Je ne trouve pas de commande #{order} à votre nom.",
+        "not logged in": "Connectez-vous, et je chercherai la commande #{order}.",
     },
     "es": {
-        "hello": "¡Hola{name}! ¿En qué puedo ayudarle?",
-        "met": "¡Mucho gusto{name}! ¿En qué puedo ayudarle?",
+        "hello": "¡Hola{name}!",
+        "how": "¿En qué puedo ayudarle?",
+        "met": "¡Mucho gusto{name}!",
         "welcome": "¡De nada{name}!",
         "name": "Usted se llama {name}.",
         "no name": "Todavía no me ha dicho su nombre.",
@@ -86,12 +110,18 @@ SAYS = {
         "which": "¿A qué pedido se refiere? Su número se parece a #1001.",
         "help": "Puedo buscar pedidos por su número, como #1001, y recuerdo su nombre "
         "y lo que ha preguntado.",
+        "lamps": "Hacemos cuatro lámparas a mano. Luna es una lámpara de lectura de "
+        "luz cálida, que se baja hasta quedar en un brillo. Pico es pequeña, "
+        "alumbra nueve horas sin cable y se lleva a todas partes. Nova cuelga "
+        "sobre la mesa sin deslumbrar a nadie. Vega está en un rincón y alumbra"
+        " el techo.",
         "and": " y ",
         "packing": "El pedido #{order} ({item}) se está preparando y sale en {days} "
         "días.",
         "shipped": "El pedido #{order} ({item}) está en camino y llega en {days} días.",
         "delivered": "El pedido #{order} ({item}) se entregó hace {days} días.",
         "unknown": "No encuentro ningún pedido #{order} a su nombre.",
+        "not logged in": "Inicie sesión y buscaré el pedido #{order}.",
     },
 }
 
@@ -124,6 +154,9 @@ ABOUT_ORDER = pattern(
     "bestellung|paket|lieferung|kommt",
     "commande|colis|livraison",
     "pedido|paquete|entrega|llega",
+)
+ASKS_LAMPS = pattern(
+    "lamps?|catalog(?:ue)?", "lampen?|katalog", "lampes?", "l[aá]mparas?|cat[aá]logo"
 )
 NUMBER = re.compile(
     r"#\s?(\d{1,12})\b"
@@ -175,9 +208,11 @@ def wanted_orders(said: list[str]) -> list[str]:
     return []
 
 
-def describe_orders(results: list[str], language: str) -> str:
+def describe_orders(results: list[str], said: list[str], language: str) -> str:
     says = SAYS[language]
     sentences = []
+    if name := find_name(said[-1:]):
+        sentences.append(says["met"].format(name=f", {name}"))
     for result in results:
         try:
             order = json.loads(result)
@@ -205,6 +240,10 @@ def converse(said: list[str], language: str) -> str:
         numbers = says["and"].join(f"#{number}" for number in find_orders(said))
         wanted = says["orders"].format(numbers=numbers)
         parts.append(wanted if numbers else says["no orders"])
+    elif ASKS_LAMPS.search(text):
+        parts.append(says["lamps"])
     elif ABOUT_ORDER.search(text):
         parts.append(says["which"])
+    elif len(parts) == 1 and not ASKS_NAME.search(text) and not THANKS.search(text):
+        parts.append(says["how"])  # a greeting alone
     return " ".join(parts) or says["help"]

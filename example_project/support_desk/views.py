@@ -1,147 +1,152 @@
+"""Pages. Reading needs no agent, so these are plain views on the package's rows."""
+
 from __future__ import annotations
 
-import logging
+from itertools import takewhile
 from typing import Any
+from uuid import uuid4
 
-from django import forms
-from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login, views
-from django.contrib.auth.decorators import login_required, permission_required
-from django.contrib.auth.models import User
-from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, render
+from django.core.exceptions import BadRequest
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_POST, require_safe
 
-from agent_sessions import DjangoSession, store
-from agent_sessions.models import AgentSession, AgentSessionQuerySet
-from support_desk.agent import MODEL_ERRORS, answer, is_offline
-from support_desk.demo_users import PASSWORDS
+from agent_sessions import store
+from agent_sessions.exceptions import InvalidTitle, SessionGone
+from agent_sessions.models import AgentSession
+from agent_sessions.transcript.blocks import Block, Message
+from support_desk.agent import is_offline
 from support_desk.orders import orders_of
-from support_desk.transcript import read_lines
+from support_desk.runs import RUNNING, end_dead_runs, talks
+from support_desk.visitors import own_session, sessions_of
 
-logger = logging.getLogger(__name__)
-
-
-class MessageForm(forms.Form):
-    text = forms.CharField(
-        label="Your message",
-        max_length=2000,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True}),
-    )
-
-
-# Reading needs no agent: plain views, and the same words without await.
+LIST_SIZE = 20
+PAGE_SIZE = 100
 
 
 @require_safe
-@login_required
-def sessions(request: HttpRequest) -> HttpResponse:
-    rows = AgentSession.objects.for_user(request.user).newest_first()
-    return render(
-        request,
-        "support_desk/sessions.html",
-        {
-            "page": _page(request, rows),
-            "form": MessageForm(),
-            "orders": orders_of(request.user.get_username()),
-            "is_offline": is_offline(),
-        },
-    )
+def home(request: HttpRequest) -> HttpResponse:
+    if "part" in request.GET:
+        return render(request, "support_desk/_list.html", _list(request))
+    return render(request, "support_desk/chat.html", _list(request) | _composer())
 
 
 @require_safe
-@login_required
 def session(request: HttpRequest, pk: str) -> HttpResponse:
-    # Somebody else's session is not found, like one that never was.
-    row = get_object_or_404(AgentSession.objects.for_user(request.user), pk=pk)
-    return _render_session(request, row, form=MessageForm(), is_offline=is_offline())
+    row = own_session(request, pk)
+    context = _list(request) | _composer() | _transcript(request, row)
+    return render(request, "support_desk/chat.html", context)
 
 
 @require_safe
-@login_required
-@permission_required("agent_sessions.view_agentsession", raise_exception=True)
-def staff_sessions(request: HttpRequest) -> HttpResponse:
-    rows = AgentSession.objects.select_related("user").newest_first()
-    page = _page(request, rows)
-    return render(request, "support_desk/staff_sessions.html", {"page": page})
-
-
-@require_safe
-@login_required
-@permission_required("agent_sessions.view_agentsession", raise_exception=True)
-def staff_session(request: HttpRequest, pk: str) -> HttpResponse:
-    row = get_object_or_404(AgentSession.objects.select_related("user"), pk=pk)
-    return _render_session(request, row)
-
-
-# Talking runs the agent: async views, so that a thread does not wait for the model.
+def transcript(request: HttpRequest, pk: str) -> HttpResponse:
+    """The part of the page that changes, for the page itself."""
+    context = _transcript(request, own_session(request, pk))
+    return render(request, "support_desk/_transcript.html", context)
 
 
 @require_POST
-@login_required
-async def start_session(request: HttpRequest) -> HttpResponse:
-    form = MessageForm(request.POST)
-    if not form.is_valid():
-        messages.error(request, form.errors["text"][0])
-        return redirect("sessions")
-    user = await request.auser()
-    created = await DjangoSession.create_session(user)
-    await _send(request, form.cleaned_data["text"], user, created)
-    row = await AgentSession.objects.aget(session_id=created.session_id)
-    return redirect("session", pk=row.pk)
-
-
-@require_POST
-@login_required
-async def send_message(request: HttpRequest, pk: str) -> HttpResponse:
-    user = await request.auser()
-    row = await aget_object_or_404(AgentSession.objects.for_user(user), pk=pk)
-    form = MessageForm(request.POST)
-    if form.is_valid():
-        await _send(request, form.cleaned_data["text"], user, row.as_sdk_session())
-    else:
-        messages.error(request, form.errors["text"][0])
-    return redirect("session", pk=row.pk)
-
-
-async def _send(
-    request: HttpRequest, text: str, user: User, memory: DjangoSession
-) -> None:
+def change(request: HttpRequest, pk: str) -> HttpResponse:
+    row = own_session(request, pk)
+    archived = request.POST.get("archived")
     try:
-        await answer(text, user=user, session=memory)
-    except MODEL_ERRORS as error:
-        # The class alone: the message may repeat what the user wrote.
-        logger.error("The model did not answer: %s", type(error).__name__)
-        messages.error(request, "The model did not answer. Your message is kept.")
-
-
-def _page(request: HttpRequest, rows: AgentSessionQuerySet) -> Any:
-    return Paginator(rows, 20).get_page(request.GET.get("page"))
-
-
-def _render_session(
-    request: HttpRequest, row: AgentSession, **context: Any
-) -> HttpResponse:
-    context |= {"session": row, "lines": read_lines(store.read_items(row))}
-    return render(request, "support_desk/session.html", context)
-
-
-class LoginView(views.LoginView):
-    template_name = "support_desk/login.html"
-    redirect_authenticated_user = True
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        usernames = list(PASSWORDS) if settings.DEBUG else []
-        return super().get_context_data(**kwargs, usernames=usernames)
+        store.update_session(
+            row,
+            title=request.POST.get("title"),
+            archived=None if archived is None else archived == "yes",
+        )
+    except InvalidTitle as error:
+        messages.error(request, str(error))
+    except SessionGone:
+        messages.error(request, "This session was deleted meanwhile.")
+        return redirect("home")
+    return redirect("session", pk=row.pk)
 
 
 @require_POST
-def demo_login(request: HttpRequest) -> HttpResponse:
-    """Log in with one click, where everybody knows the passwords anyway."""
-    username = request.POST.get("username")
-    if not settings.DEBUG or username not in PASSWORDS:
-        raise Http404
-    login(request, get_object_or_404(User, username=username))
-    return redirect("sessions")
+def delete(request: HttpRequest, pk: str) -> HttpResponse:
+    store.delete_session(own_session(request, pk))
+    messages.success(request, "The session is deleted, with all that was said in it.")
+    return redirect("home")
+
+
+def _list(request: HttpRequest) -> dict[str, Any]:
+    rows = sessions_of(request)
+    words = request.GET.get("q", "").strip()
+    archived = request.GET.get("archived") == "yes"
+    rows = rows.archived() if archived else rows.active()
+    if words:
+        rows = rows.filter(Q(title__icontains=words) | Q(preview__icontains=words))
+    if before := request.GET.get("before"):
+        rows = rows.filter(_older(before))
+    page = list(rows.newest_first()[: LIST_SIZE + 1])
+    # Where the next page begins: what is new above does not shift it.
+    last = page[LIST_SIZE - 1] if len(page) > LIST_SIZE else None
+    return {
+        "sessions": page[:LIST_SIZE],
+        "older": f"{last.updated_at.isoformat()},{last.pk}" if last else "",
+        "words": words,
+        "archived": archived,
+    }
+
+
+def _older(cursor: str) -> Q:
+    moment, _, pk = cursor.partition(",")
+    try:
+        at = parse_datetime(moment)
+        if at is None:
+            raise ValueError
+        pk = AgentSession._meta.pk.to_python(pk)
+    except Exception as error:
+        raise BadRequest("before is a moment and a key.") from error
+    return Q(updated_at__lt=at) | Q(updated_at=at, pk__lt=pk)
+
+
+def _composer() -> dict[str, Any]:
+    return {"run_id": uuid4(), "is_offline": is_offline()}
+
+
+def _transcript(request: HttpRequest, row: AgentSession) -> dict[str, Any]:
+    end_dead_runs(row)
+    # The run first: what it stores meanwhile is then shown twice rather than never.
+    run = row.chat_runs.last()
+    earlier = request.GET.get("earlier", "")
+    if earlier and not earlier.isdecimal():
+        raise BadRequest("earlier is a position.")
+    page = store.read_transcript_page(
+        row, before=int(earlier) if earlier else None, size=PAGE_SIZE
+    )
+    blocks = [
+        block
+        for section in page.sections
+        for turn in section.turns
+        for block in turn.blocks
+    ]
+    if run and run.state == RUNNING and run.pk in talks:
+        blocks = _until_question(blocks)  # the rest is told by the run itself
+    return {
+        "session": row,
+        "blocks": blocks,
+        "older_items": page.first if page.has_older else None,
+        "run": run,
+        "run_id": uuid4(),
+        "is_unanswered": bool(blocks) and not _is_answer(blocks[-1]),
+        "orders": orders_of(request.user.get_username()),
+    }
+
+
+def _is_answer(block: Block) -> bool:
+    return isinstance(block, Message) and block.role == "assistant"
+
+
+def _until_question(blocks: list[Block]) -> list[Block]:
+    after = list(
+        takewhile(
+            lambda block: not (isinstance(block, Message) and block.role == "user"),
+            reversed(blocks),
+        )
+    )
+    return blocks[: len(blocks) - len(after)]

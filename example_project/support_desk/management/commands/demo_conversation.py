@@ -92,7 +92,7 @@ class Command(BaseCommand):
             session = DjangoSession(demo_id(user), user=user)
             self.line(username, text)
             try:
-                result = async_to_sync(answer)(text, user=user, session=session)
+                result = async_to_sync(answer)(text, customer=username, session=session)
             except MODEL_ERRORS as error:
                 raise CommandError(f"The model did not answer: {error}") from error
             for line in read_lines(item.to_input_item() for item in result.new_items):

@@ -25,7 +25,13 @@ class Command(BaseCommand):
 
         with listen(PORTS if port is None else [port]) as listener:
             self.welcome(f"http://{HOST}:{listener.getsockname()[1]}")
-            config = uvicorn.Config(application, lifespan="off", log_level="warning")
+            config = uvicorn.Config(
+                application,
+                lifespan="off",
+                log_level="warning",
+                # Pages that listen to an answer would keep it from ending.
+                timeout_graceful_shutdown=2,
+            )
             try:
                 uvicorn.Server(config).run(sockets=[listener])
             except KeyboardInterrupt:
@@ -36,9 +42,7 @@ class Command(BaseCommand):
         self.stdout.write(f"  Open {self.style.SUCCESS(url + '/')} and log in as")
         for username, password in PASSWORDS.items():
             note = (
-                "may read all sessions, at /admin/ and /staff/"
-                if username == STAFF
-                else ""
+                "is staff: reads all sessions at /admin/" if username == STAFF else ""
             )
             self.stdout.write(f"        {username:8} {password:12} {note}".rstrip())
         self.stdout.write("  Ctrl-C stops the server.")

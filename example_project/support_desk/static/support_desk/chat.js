@@ -1,0 +1,196 @@
+// The page without this file: forms that post, and a page to load again.
+"use strict";
+
+const transcript = document.getElementById("transcript");
+const status = document.getElementById("status");
+const spoken = document.getElementById("spoken");
+const box = document.getElementById("text");
+const stop = document.querySelector("[data-stop]");
+let stream = null; // the EventSource of the run that answers
+let sending = false;
+let shown = transcript?.innerHTML;
+
+function say(words, isProblem = false) {
+  status.textContent = words;
+  status.classList.toggle("problem", isProblem);
+}
+
+async function post(form) {
+  const answer = await fetch(form.action, {
+    method: "POST",
+    headers: { Accept: "application/json" },
+    body: new FormData(form),
+  });
+  if (answer.status === 204) return {};
+  const isJson = answer.headers.get("Content-Type")?.includes("json");
+  const data = isJson ? await answer.json() : {};
+  if (answer.ok) return data;
+  const gone = answer.status === 404 && "This session is not there any more: it was deleted, or you are logged in as somebody else.";
+  const old = answer.status === 403 && "You have logged in or out meanwhile. Please load the page again.";
+  throw new Error(gone || old || data.error || "The site has a problem. Please try again.");
+}
+
+// Messages and retries alike: each carries the id of its run, so that a second press of
+// the button, or a second try after a lost answer, is still the same one.
+async function send(form) {
+  if (sending) return;
+  sending = true;
+  say("Sending …");
+  try {
+    const { session, events, next } = await post(form);
+    form.elements.run.value = next;
+    if (form.contains(box)) box.value = "";
+    if (!transcript) {
+      location.assign(session);
+      return;
+    }
+    say("");
+    await refresh();
+    listen(events);
+  } catch (error) {
+    const isOffline = error instanceof TypeError;
+    say(isOffline ? "The site cannot be reached. What you wrote is still in the box." : error.message, true);
+  } finally {
+    sending = false;
+  }
+}
+
+// What the server renders is the truth; the stream only shows it earlier.
+async function refresh() {
+  try {
+    const answer = await fetch(transcript.dataset.url);
+    if (answer.status === 404) {
+      say("This session is not there any more: it was deleted elsewhere.", true);
+      return;
+    }
+    if (!answer.ok) return;
+    const html = await answer.text();
+    if (html === shown) return;
+    shown = html;
+    transcript.innerHTML = html;
+    follow();
+  } catch {
+    say("The site cannot be reached.", true);
+  }
+}
+
+function follow() {
+  transcript.lastElementChild?.scrollIntoView({ block: "end" });
+}
+
+function line(kind, label) {
+  const item = document.createElement("li");
+  item.className = kind;
+  if (label) item.append(Object.assign(document.createElement("b"), { textContent: label }));
+  const words = document.createElement(kind.startsWith("tool") ? "span" : "div");
+  words.dir = "auto";
+  item.append(words);
+  transcript.querySelector(".transcript").append(item);
+  return words;
+}
+
+function listen(url) {
+  if (stream) return;
+  let words = null;
+  let tool = null;
+  const on = (name, work) =>
+    stream.addEventListener(name, (event) => {
+      const isNear = innerHeight + scrollY > document.body.scrollHeight - 160;
+      work(JSON.parse(event.data));
+      if (isNear) follow();
+    });
+  stream = new EventSource(url);
+  stop.hidden = false;
+  say("The agent is answering …");
+  on("tool", ({ name, arguments: given }) => {
+    words = null;
+    tool = line("tool running");
+    tool.textContent = `${name} ${given}`;
+    say(`The agent uses ${name} …`);
+  });
+  on("tool_done", (output) => {
+    tool?.append(` → ${output}`);
+    tool?.parentElement.classList.remove("running");
+    say("The agent is answering …");
+  });
+  on("text", (delta) => {
+    words ??= line("assistant live", "Agent");
+    words.append(delta);
+  });
+  on("end", async (state) => {
+    const said = words?.textContent ?? "";
+    stream.close();
+    stream = null;
+    stop.hidden = true;
+    say("");
+    // Once and whole: word by word would be a torment to listen to.
+    const ending = { stopped: "You stopped the answer.", failed: "There is no answer." }[state];
+    spoken.textContent = ending ?? `Agent: ${said}`;
+    await refresh();
+    box.focus({ preventScroll: true });
+  });
+  stream.onerror = () => say("The connection is lost; trying again …", true);
+  stream.onopen = () => status.classList.contains("problem") && say("The agent is answering …");
+}
+
+function listenToRun() {
+  const events = transcript?.querySelector("[data-events]")?.dataset.events;
+  if (events) listen(events);
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.matches("[data-chat]")) {
+    event.preventDefault();
+    send(form);
+  } else if (form.matches("[data-stop]")) {
+    event.preventDefault();
+    post(form).catch((error) => say(error.message, true));
+  }
+});
+
+box?.addEventListener("keydown", (event) => {
+  // While an input method composes a character, Enter belongs to it.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    box.form.requestSubmit();
+  }
+});
+
+document.addEventListener("click", (event) => {
+  if (!event.target.matches("[data-say]")) return;
+  box.value = event.target.textContent;
+  box.form.requestSubmit();
+});
+
+// Another tab or device may have gone on meanwhile.
+document.addEventListener("visibilitychange", async () => {
+  if (document.hidden || !transcript || stream) return;
+  await refresh();
+  listenToRun();
+});
+
+// More of the list when its end comes into view; without a script it is a link.
+const ends = new IntersectionObserver(async (entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    ends.unobserve(target);
+    const url = new URL(target.querySelector("a").href);
+    url.searchParams.set("part", "list");
+    const answer = await fetch(url);
+    if (!answer.ok) continue;
+    const part = document.createElement("template");
+    part.innerHTML = await answer.text();
+    target.replaceWith(part.content);
+    watchEnd();
+  }
+});
+
+function watchEnd() {
+  const more = document.querySelector(".sessions .more");
+  if (more) ends.observe(more);
+}
+
+watchEnd();
+if (transcript) follow();
+listenToRun();
