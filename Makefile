@@ -32,7 +32,12 @@ $(VENV)/.demo: $(VENV)/.ready pyproject.toml
 	@$(PIP) --editable ".[openai]" "drf-spectacular[sidecar]>=0.29" uvicorn
 	@touch $@
 
-demo: $(VENV)/.demo
+$(VENV)/.demo-postgresql: $(VENV)/.demo
+	@echo "Installing PostgreSQL's driver, once ..."
+	@$(PIP) "psycopg[binary,pool]>=3.2"
+	@touch $@
+
+demo: $(VENV)/.demo $(if $(filter postgres%,$(DATABASE_URL)),$(VENV)/.demo-postgresql)
 	@$(MANAGE) migrate --verbosity 0 --skip-checks
 	@$(MANAGE) create_demo_users
 	@$(MANAGE) demo_conversation
@@ -60,6 +65,8 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
 	concurrency contract healing ownership statements store_items wrappers))
 
+CHAT := $(wildcard tests/test_browser_chat*.py)
+
 check: $(VENV)/.check
 	@$(BIN)/python -m tests.reachable
 	$(BIN)/ruff check .
@@ -69,6 +76,7 @@ check: $(VENV)/.check
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
 	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet -m browser
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet -m browser $(CHAT)
 	@# The store's other path, and psycopg's other way to bind.
 	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet $(STORE)
 	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet $(STORE)
