@@ -31,6 +31,7 @@ from support_desk.runs import (
     apart,
     begin_run,
     carry_out,
+    end_dead_runs,
     stop_run,
     talks,
 )
@@ -69,22 +70,27 @@ async def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_safe
 async def events(request: HttpRequest, pk: UUID, run: UUID) -> HttpResponseBase:
     """What the run says, as server-sent events: EventSource in the browser."""
-    await sync_to_async(own_session)(request, pk)
+    row = await sync_to_async(own_session)(request, pk)
     # Streams are long and many: none may keep a connection of the pool.
     await sync_to_async(connections.close_all)()
     last = request.headers.get("Last-Event-ID", "")
     talk = talks.get(run)
     return StreamingHttpResponse(
-        talk.listen(int(last) if last.isdecimal() else 0) if talk else _wait_for(run),
+        talk.listen(int(last) if last.isdecimal() else 0) if talk else _wait(row, run),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _wait_for(run: UUID) -> AsyncIterator[bytes]:
+async def _wait(session: AgentSession, run: UUID) -> AsyncIterator[bytes]:
     """A run that has ended, or that another process carries out."""
-    find = ChatRun.objects.filter(pk=run).values_list("state", flat=True).first
-    while (state := await apart(find)) == RUNNING:
+
+    def find_state() -> str | None:
+        end_dead_runs(session)
+        runs = ChatRun.objects.filter(pk=run, session=session)
+        return runs.values_list("state", flat=True).first()
+
+    while (state := await apart(find_state)) == RUNNING:
         yield b": in another process\n\n"
         await asyncio.sleep(1)
     yield sse("end", state)

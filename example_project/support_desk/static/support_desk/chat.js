@@ -50,6 +50,10 @@ async function send(form) {
   } catch (error) {
     const isOffline = error instanceof TypeError;
     say(isOffline ? "The site cannot be reached. What you wrote is still in the box." : error.message, true);
+    if (transcript && !isOffline) {
+      await refresh();
+      listenToRun();
+    }
   } finally {
     sending = false;
   }
@@ -60,6 +64,7 @@ async function refresh() {
   try {
     const answer = await fetch(transcript.dataset.url);
     if (answer.status === 404) {
+      transcript.querySelector("[data-events]")?.removeAttribute("data-events");
       say("This session is not there any more: it was deleted elsewhere.", true);
       return;
     }
@@ -129,7 +134,15 @@ function listen(url) {
     await refresh();
     box.focus({ preventScroll: true });
   });
-  stream.onerror = () => say("The connection is lost; trying again …", true);
+  stream.onerror = () => {
+    if (stream.readyState !== EventSource.CLOSED) {
+      say("The connection is lost; trying again …", true); // the browser does
+      return;
+    }
+    stream = null;
+    stop.hidden = true;
+    refresh();
+  };
   stream.onopen = () => status.classList.contains("problem") && say("The agent is answering …");
 }
 
