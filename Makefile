@@ -28,8 +28,8 @@ $(VENV)/.ready:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.ready pyproject.toml
-	@echo "Installing the package, the Agents SDK, uvicorn and Swagger UI, once ..."
-	@$(PIP) --editable ".[openai]" "drf-spectacular[sidecar]>=0.29" uvicorn
+	@echo "Installing the package, the Agents SDK, uvicorn, Swagger UI and tasks, once ..."
+	@$(PIP) --editable ".[openai]" --group demo
 	@touch $@
 
 $(VENV)/.demo-postgresql: $(VENV)/.demo

@@ -26,5 +26,6 @@ urlpatterns = [
     path("api/token/", obtain_auth_token, name="api_token"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", docs, name="api_docs"),
+    path("integrations/", include("support_desk.integrations.urls")),
     path("", include("support_desk.urls")),
 ]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import Any
 
 from agents import (
     Agent,
@@ -74,15 +73,17 @@ def support_agent() -> Agent[str]:
     )
 
 
-async def answer(text: str, *, customer: str, session: DjangoSession) -> RunResult:
+async def answer(
+    input: str | list[TResponseInputItem], *, customer: str, session: DjangoSession
+) -> RunResult:
     """Have the agent answer the customer, with ``session`` as its memory."""
     return await Runner.run(
-        support_agent(), text, context=customer, session=session, run_config=RUN_CONFIG
+        support_agent(), input, context=customer, session=session, run_config=RUN_CONFIG
     )
 
 
 def stream_answer(
-    input: str | list[TResponseInputItem], *, customer: str, session: Any
+    input: str | list[TResponseInputItem], *, customer: str, session: DjangoSession
 ) -> RunResultStreaming:
     """Begin an answer and return it as it comes; see result.stream_events()."""
     return Runner.run_streamed(

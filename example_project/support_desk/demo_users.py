@@ -8,7 +8,12 @@ from django.db.models import Q
 
 PASSWORDS = {"alice": "wonderland", "bob": "builder", "support": "helpdesk"}
 STAFF = "support"
-MAY = ["change_agentsession", "export_session", "read_transcript"]
+MAY = [
+    "change_agentsession",
+    "change_pendingapproval",
+    "export_session",
+    "read_transcript",
+]
 
 
 def create_demo_users() -> None:
@@ -22,6 +27,7 @@ def create_demo_users() -> None:
     helping = Q(codename__in=MAY) | Q(codename__startswith="view_")
     User.objects.get(username=STAFF).user_permissions.set(
         Permission.objects.filter(
-            helping, content_type__app_label__in=["agent_sessions", "auth"]
+            helping,
+            content_type__app_label__in=["agent_sessions", "auth", "support_desk"],
         )
     )

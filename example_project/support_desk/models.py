@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from uuid import uuid4
+
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -40,6 +43,29 @@ class ChatRun(models.Model):
                 name="support_desk_one_run",
             )
         ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class PendingApproval(models.Model):
+    """A run that waits for a person's decision; see integrations/approvals.py."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    session = models.ForeignKey(
+        AgentSession, on_delete=models.CASCADE, related_name="pending_approvals"
+    )
+    # The SDK's, with all that was said in the run. To be read from nowhere else.
+    state = models.TextField(blank=True)
+    question = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL
+    )
+
+    class Meta:
+        ordering = ["created_at"]
 
     def __str__(self) -> str:
         return str(self.pk)

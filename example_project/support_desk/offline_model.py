@@ -31,6 +31,7 @@ from agent_sessions.shapes import item_role, item_text, item_type
 from support_desk import offline_phrases as phrases
 
 TOOL = "look_up_order"
+REFUND = "refund_order"
 # Who writes this sees the model fail, once for each text.
 FAIL = "/fail"
 _failed: set[str] = set()
@@ -107,9 +108,11 @@ def reply(input: Any, tools: list[Any]) -> list[Any]:
     found = _tool_results(items)
     if found:
         return [_message(phrases.describe_orders(found, said, language))]
+    names = {tool.name for tool in tools}
+    tool = REFUND if REFUND in names and phrases.wants_refund(said) else TOOL
     numbers = phrases.wanted_orders(said)
-    if numbers and TOOL in {tool.name for tool in tools}:
-        return [_call(number) for number in numbers]
+    if numbers and tool in names:
+        return [_call(tool, number) for number in numbers]
     return [_message(phrases.converse(said, language))]
 
 
@@ -149,11 +152,11 @@ def _message(text: str) -> ResponseOutputMessage:
     )
 
 
-def _call(number: str) -> ResponseFunctionToolCall:
+def _call(tool: str, number: str) -> ResponseFunctionToolCall:
     return ResponseFunctionToolCall(
         id=f"fc_{uuid4().hex}",
         type="function_call",
-        name=TOOL,
+        name=tool,
         arguments=json.dumps({"number": number}),
         call_id=f"call_{uuid4().hex}",
     )

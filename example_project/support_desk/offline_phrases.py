@@ -44,6 +44,7 @@ SAYS = {
         "days.",
         "delivered": "Order #{order}, the {item}, was delivered {days} days ago.",
         "unknown": "I find no order #{order} of yours.",
+        "refunded": "Order #{order} is refunded: the money is on its way.",
         "not logged in": "Please log in: then I can look up order #{order}.",
     },
     "de": {
@@ -70,6 +71,7 @@ SAYS = {
         "Tagen an.",
         "delivered": "Bestellung #{order} ({item}) wurde vor {days} Tagen geliefert.",
         "unknown": "Ich finde keine Bestellung #{order} von Ihnen.",
+        "refunded": "Bestellung #{order} wird erstattet, das Geld ist unterwegs.",
         "not logged in": "Melden Sie sich an, dann sehe ich nach Bestellung #{order}.",
     },
     "fr": {
@@ -96,6 +98,7 @@ SAYS = {
         "jours.",
         "delivered": "La commande #{order} ({item}) a été livrée il y a {days} jours.",
         "unknown": "Je ne trouve pas de commande #{order} à votre nom.",
+        "refunded": "La commande #{order} est remboursée.",
         "not logged in": "Connectez-vous, et je chercherai la commande #{order}.",
     },
     "es": {
@@ -121,6 +124,7 @@ SAYS = {
         "shipped": "El pedido #{order} ({item}) está en camino y llega en {days} días.",
         "delivered": "El pedido #{order} ({item}) se entregó hace {days} días.",
         "unknown": "No encuentro ningún pedido #{order} a su nombre.",
+        "refunded": "El pedido #{order} queda reembolsado.",
         "not logged in": "Inicie sesión y buscaré el pedido #{order}.",
     },
 }
@@ -154,6 +158,9 @@ ABOUT_ORDER = pattern(
     "bestellung|paket|lieferung|kommt",
     "commande|colis|livraison",
     "pedido|paquete|entrega|llega",
+)
+ASKS_REFUND = pattern(
+    "refunds?|money back", "erstatt\\w+|geld zurück", "rembours\\w+", "reembols\\w+"
 )
 ASKS_LAMPS = pattern(
     "lamps?|catalog(?:ue)?", "lampen?|katalog", "lampes?", "l[aá]mparas?|cat[aá]logo"
@@ -206,6 +213,10 @@ def wanted_orders(said: list[str]) -> list[str]:
     if ABOUT_ORDER.search(text) and not ASKS_ORDERS.search(text):
         return find_orders(said)[-1:]
     return []
+
+
+def wants_refund(said: list[str]) -> bool:
+    return bool(said and ASKS_REFUND.search(said[-1]))
 
 
 def describe_orders(results: list[str], said: list[str], language: str) -> str:

@@ -16,6 +16,7 @@ from agent_sessions.models import AgentSession
 from support_desk import runs
 from support_desk.demo_users import create_demo_users
 
+OFFLINE = {"OFFLINE_PAUSE": "0", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
 # What is slow on purpose would take most of the tests' time.
 FAST = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
@@ -29,9 +30,7 @@ class ChatCase(TransactionTestCase):
     """
 
     def setUp(self):
-        self.enterContext(mock.patch.dict(os.environ, OFFLINE_PAUSE="0"))
-        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-            os.environ.pop(name, None)
+        self.enterContext(mock.patch.dict(os.environ, OFFLINE))
         self.addCleanup(close_connections)
         create_demo_users()
         self.alice, self.bob, self.support = User.objects.order_by("username")
@@ -70,3 +69,12 @@ def words(row):
         for item in store.read_items(row)
         if "role" in item
     ]
+
+
+def parse(stream):
+    """Return the events of a stream of server-sent events."""
+    blocks = stream.decode().strip().split("\n\n")
+    lines = [
+        dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks
+    ]
+    return [(one["event"], json.loads(one["data"])) for one in lines if "event" in one]

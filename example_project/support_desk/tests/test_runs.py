@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from datetime import timedelta
 from unittest import mock
@@ -15,18 +14,9 @@ from agent_sessions import store
 from agent_sessions.models import AgentSession
 from support_desk import runs
 from support_desk.models import ChatRun
-from support_desk.tests.cases import ChatCase, words
+from support_desk.tests.cases import ChatCase, parse, words
 
 read_words = sync_to_async(words)
-
-
-def parse(stream):
-    """Return the events of a stream of server-sent events."""
-    blocks = stream.decode().strip().split("\n\n")
-    lines = [
-        dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks
-    ]
-    return [(one["event"], json.loads(one["data"])) for one in lines if "event" in one]
 
 
 class RunTests(ChatCase):
