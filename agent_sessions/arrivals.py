@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import datetime
 from enum import Enum, auto
 from itertools import zip_longest
@@ -15,14 +15,12 @@ from django.conf import settings
 from django.utils import timezone
 
 from agent_sessions import store
-from agent_sessions.encoding import decode_item, encode_item
-from agent_sessions.exceptions import InvalidItem
+from agent_sessions.encoding import recode_item
 from agent_sessions.identifiers import clean_session_id, uuid7
 from agent_sessions.importers.records import Source, SourceItem, SourceSession
 from agent_sessions.metadata import Metadata, clean_metadata
 from agent_sessions.models import AgentSession
 from agent_sessions.shapes import (
-    Item,
     item_role,
     item_type,
     preview_text,
@@ -143,7 +141,7 @@ class Planned:
             self._count(tally)
 
     def _plain(self, item: SourceItem, tally: Tally) -> PlacedItem:
-        text, decoded = _encode(item.text)
+        text, decoded = recode_item(item.text)
         opens = decoded is not None and starts_turn(decoded)
         preview = preview_text(decoded) if opens and decoded is not None else ""
         tally.turns += opens
@@ -253,13 +251,3 @@ def _make_row(
         metadata=clean_metadata(metadata),
         **columns,
     )
-
-
-def _encode(text: str) -> tuple[str, Item | None]:
-    item = decode_item(text)
-    if item is not None:
-        # Read by everybody's json, but refused by ours: NaN, endless nesting.
-        with suppress(InvalidItem):
-            return encode_item(item), item
-    text = text.replace("\0", "\\u0000")
-    return text.encode(errors="backslashreplace").decode(), item

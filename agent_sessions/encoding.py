@@ -74,6 +74,26 @@ def decode_item(text: str) -> Item | None:
     return item if isinstance(item, dict) else None
 
 
+def recode_item(text: str) -> tuple[str, Item | None]:
+    """
+    Return JSON text as encode_item() would have written it, and what it holds.
+
+    What it refuses (NaN, endless nesting) and what is no object stays as it is, but for
+    characters that no database keeps.
+    """
+    item = decode_item(text)
+    if item is not None:
+        with suppress(InvalidItem, UnicodeEncodeError):
+            # Keys that json has read are strings, and no two are the same.
+            encoded = _dump(item, "item", plain_keys=True)
+            encoded.encode()
+            return encoded, item
+        with suppress(InvalidItem):
+            return encode_item(item), item
+    text = text.replace("\0", "\\u0000")
+    return text.encode(errors="backslashreplace").decode(), item
+
+
 def decode_items(texts: list[str]) -> list[Item | None]:
     """Return what decode_item() gives for each text, several times as fast."""
     try:
@@ -86,7 +106,7 @@ def decode_items(texts: list[str]) -> list[Item | None]:
     return [item if isinstance(item, dict) else None for item in items]
 
 
-def _dump(item: Item, name: str) -> str:
+def _dump(item: Item, name: str, *, plain_keys: bool = False) -> str:
     text: str | None
     try:
         text = json.dumps(
@@ -100,7 +120,7 @@ def _dump(item: Item, name: str) -> str:
         raise InvalidItem(f"{name}{_first_fault(item)}.")
     if text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(item):
         raise InvalidItem(f"{name} is nested more than {MAX_DEPTH} levels deep.")
-    if _has_odd_key(item):
+    if not plain_keys and _has_odd_key(item):
         for path, value in _walk(item):
             if isinstance(value, dict) and len(_as_read(value)) < len(value):
                 raise InvalidItem(

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent_sessions.exceptions import InvalidSource
 from agent_sessions.importers.records import SourceItem, SourceItems, SourceSession
+from agent_sessions.paging import FIRST_PAGE, next_page
 
 KEY_PREFIX = "agents:session"
 
@@ -64,12 +65,13 @@ class RedisSource:
 
     def items(self, session: SourceSession) -> SourceItems:
         key = self._prefix + session.place + b":messages"
-        start = 0
+        start, size = 0, FIRST_PAGE
         with self._reading():
-            while page := self._redis.lrange(key, start, start + _PAGE - 1):
+            while page := self._redis.lrange(key, start, start + size - 1):
                 for data in page:
                     yield SourceItem(_decode(data))
                 start += len(page)
+                size = next_page(page)
 
     def close(self) -> None:
         self._redis.close()

@@ -21,10 +21,9 @@ from agent_sessions.exceptions import InvalidSource
 from agent_sessions.importers.records import SourceItem, SourceItems, SourceSession
 from agent_sessions.importers.shapes import Shape
 from agent_sessions.importers.sqlite import read_text
+from agent_sessions.paging import FIRST_PAGE, next_page
 
 _PAGE = 500
-# An item may hold an image of megabytes.
-_CHUNK = 200
 
 
 class SQLSource:
@@ -85,9 +84,13 @@ class SQLSource:
             closing(self._stream()) as cursor,
         ):
             cursor.execute(sql, [session.place])
-            while rows := cursor.fetchmany(_CHUNK):
-                for data, created_at in rows:
-                    yield SourceItem(read_text(data), self._adapt(created_at))
+            size = FIRST_PAGE
+            while rows := cursor.fetchmany(size):
+                items = [
+                    SourceItem(read_text(row[0]), self._adapt(row[1])) for row in rows
+                ]
+                yield from items
+                size = next_page([item.text for item in items])
         self._end()
 
     def close(self) -> None:

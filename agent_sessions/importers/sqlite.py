@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def read_text(value: object) -> str:
     return _decode(value) if isinstance(value, bytes) else str(value)
 
 
+@lru_cache(maxsize=1024)
 def read_time(value: object) -> datetime | None:
     """Return a time as databases give it, None if it is something else."""
     try:

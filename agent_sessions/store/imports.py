@@ -19,14 +19,12 @@ from django.db.models import F, Q, QuerySet
 
 from agent_sessions.exceptions import SessionChanged, SessionExists
 from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.paging import FIRST_PAGE, next_page
 from agent_sessions.store.batches import PlacedItem
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.statements.bulk import insert_placed
 from agent_sessions.store.statements.portable import RAW
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
-
-# An item may hold an image of megabytes.
-_PAGE = 200
 
 _COUNTERS = (
     "item_count",
@@ -114,14 +112,15 @@ def read_stored(
         .values_list("session_id", "position", RAW, "created_at")
     )
     paged = len(sessions) == 1
-    last = -1
+    last, size = -1, FIRST_PAGE
     while True:
-        wanted = rows.filter(position__gt=last)[:_PAGE] if paged else rows
+        wanted = rows.filter(position__gt=last)[:size] if paged else rows
         page = perform(alias, partial(_fetch, wanted))
         yield from map(StoredItem._make, page)
-        if not paged or len(page) < _PAGE:
+        if not paged or len(page) < size:
             return
         last = page[-1][1]
+        size = next_page([text for _, _, text, _ in page])
 
 
 def _fetch(rows: QuerySet[SessionItem, Any], attempt: Attempt) -> list[Any]:

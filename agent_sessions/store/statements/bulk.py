@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 from django.db import connections
@@ -19,6 +19,12 @@ from agent_sessions.store.statements.phrases import (
 
 # Nine parameters an item; SQLite takes 32 766 in a statement.
 _MAX_ITEMS = 1_000
+# To hold few of those that are images.
+_MAX_BYTES = 4 * 1024 * 1024
+_COLUMNS = f"{ITEM_COLUMNS}, replaced_at"
+_MARKS = "(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_INSERT = f"INSERT INTO {ITEM} ({_COLUMNS}) VALUES"
+_COPY = f"COPY {ITEM} ({_COLUMNS}) FROM STDIN"
 
 
 def insert_placed(items: Iterable[PlacedItem], *, using: str) -> None:
@@ -26,37 +32,54 @@ def insert_placed(items: Iterable[PlacedItem], *, using: str) -> None:
     connection = connections[using]
     for batch in _batches(items):
         for part in split_batch(batch, using=using):
-            _insert(part, connection)
+            with connection.cursor() as cursor:
+                # psycopg parses the text of a statement in Python: for this many
+                # parameters that takes longer than all the rest.
+                copy = getattr(cursor, "copy", None)
+                if connection.vendor == "postgresql" and copy is not None:
+                    with connection.wrap_database_errors, copy(_COPY) as rows:
+                        for row in _rows(part, connection):
+                            rows.write_row(row)
+                else:
+                    values = list(chain.from_iterable(_rows(part, connection)))
+                    marks = ", ".join([_MARKS] * len(part))
+                    cursor.execute(f"{_INSERT} {marks}", values)
 
 
 def _batches(items: Iterable[PlacedItem]) -> Iterator[list[PlacedItem]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, _MAX_ITEMS)):
+    batch: list[PlacedItem] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item.data)
+        if len(batch) >= _MAX_ITEMS or size >= _MAX_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 
-def _insert(batch: list[PlacedItem], connection: BaseDatabaseWrapper) -> None:
-    values: list[Any] = []
-    moment, time = None, None
+def _rows(
+    batch: list[PlacedItem], connection: BaseDatabaseWrapper
+) -> Iterator[tuple[Any, ...]]:
+    moment = session = time = key = None
     for item in batch:
+        # Neighbours have them in common.
         if item.created_at is not moment:
             moment = item.created_at
             time = adapt_time(moment, connection)
-        values += (
+        if item.session is not session:
+            session = item.session
+            key = adapt_id(session, connection)
+        replaced_at = item.replaced_at
+        yield (
             adapt_id(item.id, connection),
-            adapt_id(item.session, connection),
+            key,
             item.position,
             item.turn,
             item.type,
             item.role,
             item.data,
             time,
-            None
-            if item.replaced_at is None
-            else adapt_time(item.replaced_at, connection),
-        )
-    rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s)"] * len(batch))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {ITEM} ({ITEM_COLUMNS}, replaced_at) VALUES {rows}", values
+            None if replaced_at is None else adapt_time(replaced_at, connection),
         )
