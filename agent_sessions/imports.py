@@ -38,6 +38,7 @@ from agent_sessions.store.imports import Arrival
 
 # Of one transaction: an item may hold an image of megabytes.
 _BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_SESSIONS = 500
 _NAMES = 100
 _LEGIBLE = 200
 
@@ -121,10 +122,10 @@ class _Import:
                 yield from self._settle([planned])
                 continue
             batch.append(planned)
-            # An empty session costs something, too.
-            items += 1 + planned.tally.items
+            items += planned.tally.items
             size += planned.tally.bytes
-            if items >= self._batch_size or size >= _BATCH_BYTES:
+            full = items >= self._batch_size or len(batch) >= _BATCH_SESSIONS
+            if full or size >= _BATCH_BYTES:
                 yield from self._settle(batch)
                 batch, items, size = [], 0, 0
         yield from self._settle(batch)

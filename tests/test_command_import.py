@@ -6,9 +6,11 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from io import StringIO
 from unittest import mock
 
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.db import DataError, OperationalError
 from django.test import TestCase, TransactionTestCase, override_settings
 
@@ -175,6 +177,28 @@ class FaultTests(ImportCase, TestCase):
             self.run_import()
             assert SessionItem.objects.get().created_at.hour == 12
             assert "1 already there" in self.run_import()
+
+
+class ProgressTests(ImportCase, TestCase):
+    def test_a_terminal_shows_how_far_it_is(self):
+        write_rows(self.path, {"a": ["{}"] * 1500, "b": ["{}"]})
+        terminal = StringIO()
+        terminal.isatty = lambda: True
+        call_command("import_agent_sessions", str(self.path), stderr=terminal)
+        shown = [line.strip() for line in terminal.getvalue().split("\r")]
+        assert "1 session(s), 1000 item(s) read" in shown
+        assert shown[-1] == ""
+
+    def test_a_file_gets_the_summary_alone(self):
+        write_rows(self.path, {"a": ["{}"]})
+        errors = StringIO()
+        call_command("import_agent_sessions", str(self.path), stderr=errors)
+        assert errors.getvalue() == ""
+
+    def test_more_sessions_than_a_statement_takes_come_in_parts(self):
+        write_rows(self.path, {f"s{number}": [] for number in range(1100)})
+        assert "1100 imported" in self.run_import("--batch-size", "100000")
+        assert "1100 already there" in self.run_import("--batch-size", "100000")
 
 
 class RaceTests(ImportCase, TestCase):

@@ -14,12 +14,10 @@ from agent_sessions.exceptions import AgentSessionError
 from agent_sessions.importers.opening import FORMATS, open_source
 from agent_sessions.importers.owners import OwnerRule, parse_owner_rule
 from agent_sessions.importers.redis import KEY_PREFIX
+from agent_sessions.importers.watching import WatchedSource
 from agent_sessions.imports import import_sessions
 from agent_sessions.management.arguments import add_database, parse_count
 from agent_sessions.outcomes import Kind, Outcome, Report
-
-# Sessions between two signs of life on a terminal.
-_STEP = 100
 
 
 class Command(BaseCommand):
@@ -109,6 +107,8 @@ class Command(BaseCommand):
                 zone=options["timezone"],
                 **{name: options[name] for name in places},
             )
+            if self.stderr.isatty():
+                opened = WatchedSource(opened, self._show)
             with closing(opened):
                 outcomes = import_sessions(
                     opened,
@@ -137,17 +137,13 @@ class Command(BaseCommand):
         self.stdout.write(summary)
 
     def _follow(self, outcomes: Iterator[Outcome], report: Report) -> None:
-        live = self.stderr.isatty()
         for outcome in outcomes:
             report.add(outcome)
             if outcome.is_failure or outcome.note or outcome.kind == Kind.SKIPPED:
                 self.stdout.write(str(outcome))
-            if live and report.kinds.total() % _STEP == 0:
-                self._show(f"{report.kinds.total()} sessions, {report.items} items")
-        if live:
-            self._show("")
 
     def _show(self, text: str) -> None:
+        # One line, which the next one is written over.
         self.stderr.write(f"\r{text:<60}\r", lambda it: it, ending="")
         self.stderr.flush()
 
