@@ -63,6 +63,19 @@ class OwnerTests(ImportCase, TestCase):
         assert f"{self.id!r}: refused; No user has the email 'ann'." in said.getvalue()
         assert self.owners() == {"visitor": None}
 
+    def test_a_value_that_no_key_can_have_names_nobody(self):
+        for field, value in (("pk", "x"), ("id", "x"), ("pk", "9" * 30)):
+            with self.subTest(field):
+                (outcome, *_) = self.outcomes(
+                    map_user=lambda session, value=value: value, user_field=field
+                )
+                assert outcome.is_failure
+
+    def test_long_values_are_not_repeated(self):
+        rule = lambda session: "secret" * 20  # noqa: E731
+        (outcome, *_) = self.outcomes(map_user=rule, user_field="username")
+        assert outcome.note == "No user has the username of 120 letters."
+
     def test_a_field_that_several_share_names_nobody(self):
         User.objects.create(username="other", email="ann@example.com")
         rule = lambda session: "ann@example.com"  # noqa: E731

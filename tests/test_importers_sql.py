@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,7 @@ from django.test import TestCase, TransactionTestCase
 from agent_sessions import store
 from agent_sessions.exceptions import InvalidSource
 from agent_sessions.importers.opening import open_source, parse_url
+from agent_sessions.importers.sql import SQLSource, open_connection
 from agent_sessions.models import AgentSession, SessionItem
 from tests.elsewhere import (
     AgenticItem,
@@ -149,6 +151,29 @@ class SQLAlchemyTests(TableCase):
         self.addCleanup(source.close)
         with self.assertRaises(InvalidSource):
             source._fetch("DELETE FROM agent_messages", [])
+
+    def test_one_unreadable_session_does_not_end_the_others(self):
+        tables = self.create_sdk_tables()
+        self.write(tables, "a", [("{}", "2025-01-02 03:04:06")])
+        source = open_source("other", format="sqlalchemy")
+        self.addCleanup(source.close)
+        if isinstance(source, SQLSource):
+            source._shape = replace(source._shape, order="nothing")
+        else:
+            source._order = "nothing"
+        (session,) = source.sessions()
+        with self.assertRaises(InvalidSource):
+            list(source.items(session))
+        assert [it.session_id for it in source.sessions()] == ["a"]
+
+    def test_the_projects_connections_are_left_alone(self):
+        settings = connections["other"].settings_dict
+        options = {**settings["OPTIONS"], "pool": True}
+        connection = open_connection({**settings, "OPTIONS": options})
+        self.addCleanup(connection.close)
+        assert connection.alias not in connections
+        assert "pool" not in connection.settings_dict["OPTIONS"]
+        assert connection.settings_dict["CONN_MAX_AGE"] == 0
 
     def test_a_database_without_such_tables_is_explained(self):
         with self.assertRaisesMessage(CommandError, "no table 'agent_messages'"):

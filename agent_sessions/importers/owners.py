@@ -19,6 +19,7 @@ from agent_sessions.store.owners import clean_user_id, owner_id
 
 _KNOWN = 10_000
 _SIMILAR = 100
+_SHOWN = 60
 
 # Returns a user, or what finds one; None for a session without an owner.
 OwnerRule: TypeAlias = Callable[[SourceSession], Any]
@@ -68,11 +69,11 @@ class Owners:
         return "pk", session.user
 
     def _find(self, field: str, value: str) -> Any:
-        if field == "pk":
-            rows = self._users.filter(pk=clean_user_id(value))
-        else:
-            rows = self._users.filter(**{field: value})
         try:
+            if field == "pk":
+                rows = self._users.filter(pk=clean_user_id(value))
+            else:
+                rows = self._users.filter(**{field: value})
             # Some databases would take "Ann" and "änn" for the same. A key may be
             # spelled in several ways: a UUID with and without dashes.
             same = [
@@ -84,7 +85,9 @@ class Owners:
             same = []
         if len(same) != 1:
             many = "More than one user has" if same else "No user has"
-            raise InvalidUser(f"{many} the {field} {value!r}.")
+            # Who names the wrong field of metadata is not to see what is in it.
+            shown = repr(value) if len(value) <= _SHOWN else f"of {len(value)} letters"
+            raise InvalidUser(f"{many} the {field} {shown}.")
         return same[0].pk
 
 

@@ -24,6 +24,7 @@ from agent_sessions.importers.sqlite import read_text
 from agent_sessions.paging import FIRST_PAGE, next_page
 
 _PAGE = 500
+_ALIAS = "agent_sessions_source"
 
 
 class SQLSource:
@@ -79,30 +80,37 @@ class SQLSource:
         )
         connection = self._connection
         with (
-            reading(),
+            self._reading(),
             connection.wrap_database_errors,
             closing(self._stream()) as cursor,
         ):
             cursor.execute(sql, [session.place])
             size = FIRST_PAGE
             while rows := cursor.fetchmany(size):
-                items = [
-                    SourceItem(read_text(row[0]), self._adapt(row[1])) for row in rows
-                ]
-                yield from items
-                size = next_page([item.text for item in items])
-        self._end()
+                texts = [read_text(data) for data, _ in rows]
+                for text, (_, created_at) in zip(texts, rows, strict=True):
+                    yield SourceItem(text, self._adapt(created_at))
+                size = next_page(texts)
 
     def close(self) -> None:
         self._connection.close()
 
     def _fetch(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        with reading():
-            with self._connection.cursor() as cursor:
-                cursor.execute(sql, values)
-                rows: list[Any] = cursor.fetchall()
-            self._end()
+        with self._reading(), self._connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            rows: list[Any] = cursor.fetchall()
         return rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with reading():
+            try:
+                yield
+            finally:
+                # Not to keep a snapshot, which would keep the source from cleaning up,
+                # nor a transaction that an error has ended.
+                if not self._connection.autocommit:
+                    self._connection.rollback()
 
     def _spell(self, column: str) -> str:
         # jsonb as text: what the driver makes of it has other numbers.
@@ -125,21 +133,18 @@ class SQLSource:
             return connection.connection.cursor(SSCursor)
         return connection.chunked_cursor()
 
-    def _end(self) -> None:
-        # Not to keep a snapshot, which would keep the source from cleaning up.
-        if not self._connection.autocommit:
-            self._connection.rollback()
-
 
 def open_connection(settings: dict[str, Any]) -> BaseDatabaseWrapper:
     """Return a connection of our own that reads. Raise InvalidSource."""
     chosen = {key: value for key, value in settings.items() if key != "TEST"}
-    # What is left open for the next request would be left open for ever.
-    chosen |= {"ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}
-    handler = ConnectionHandler({"default": chosen})
+    options = dict(chosen.get("OPTIONS") or {})
+    # Django's pools belong to aliases: the project is not to get this connection.
+    options.pop("pool", None)
+    chosen |= {"ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0, "OPTIONS": options}
+    handler = ConnectionHandler({"default": {}, _ALIAS: chosen})
     with reading():
         try:
-            connection = handler["default"]
+            connection = handler[_ALIAS]
         except ImproperlyConfigured as error:
             raise InvalidSource(f"The source cannot be read: {error}") from None
         connection.ensure_connection()
