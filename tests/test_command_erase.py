@@ -80,7 +80,7 @@ class EraseCommandTests(TestCase):
 
     def test_it_asks_first(self):
         for answer in ("no", "", "y"):
-            with self.assertRaisesMessage(CommandError, "Nothing was erased."):
+            with self.assertRaisesMessage(CommandError, "Nothing was done."):
                 erase("--user", "ann", answer=answer)
         with self.assertRaisesMessage(CommandError, "--no-input"):
             erase("--user", "ann", answer=EOFError)

@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -47,7 +48,8 @@ class ConcurrencyTestCase(TransactionTestCase):
         processes = []
         for worker, *arguments in calls:
             code = "from tests.test_concurrency import serve; serve()"
-            process = start(code, worker.__name__, json.dumps(arguments))
+            name = (worker.__module__, worker.__name__)
+            process = start(code, *name, json.dumps(arguments))
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
             processes.append(process)
@@ -84,11 +86,12 @@ class ConcurrencyTestCase(TransactionTestCase):
 
 def serve() -> None:
     """Do in a process of our own what the test asked for."""
-    worker, arguments = globals()[sys.argv[1]], json.loads(sys.argv[2])
+    module, name, arguments = sys.argv[1:]
+    worker = getattr(import_module(module), name)
     connect()
     print("ready", flush=True)
     sys.stdin.readline()
-    print(json.dumps(worker(*arguments)))
+    print(json.dumps(worker(*json.loads(arguments))))
 
 
 def connect() -> None:

@@ -294,6 +294,7 @@ class Migration(migrations.Migration):
                             ("opened", "opened"),
                             ("exported", "exported"),
                             ("searched", "searched in texts"),
+                            ("transferred", "given to another user"),
                         ],
                         max_length=16,
                         verbose_name="action",

@@ -24,12 +24,13 @@ class SessionAccessQuerySet(models.QuerySet["SessionAccess"]):
 
 
 class SessionAccess(models.Model):
-    """That somebody saw, took along or searched what others said. It stays."""
+    """That somebody saw, took along or gave away what others said. It stays."""
 
     class Action(models.TextChoices):
         OPENED = "opened", _("opened")
         EXPORTED = "exported", _("exported")
         SEARCHED = "searched", _("searched in texts")
+        TRANSFERRED = "transferred", _("given to another user")
 
     class Channel(models.TextChoices):
         ADMIN = "admin", _("admin")
@@ -50,7 +51,8 @@ class SessionAccess(models.Model):
     )
     # Not a foreign key: the record outlives its session.
     session = models.UUIDField(_("session"), null=True, blank=True)
-    # Whose session it was then, as text: it may be deleted before its owner is erased.
+    # Whose session it was until then, as text: sessions may be deleted, and change
+    # hands, before their owner is erased.
     owner = models.CharField(_("owner"), max_length=KEY_MAX_LENGTH, blank=True)
     action = models.CharField(_("action"), max_length=16, choices=Action.choices)
     channel = models.CharField(_("channel"), max_length=16, choices=Channel.choices)

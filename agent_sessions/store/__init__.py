@@ -48,6 +48,7 @@ from agent_sessions.store.transcripts import (
     read_raw,
     read_transcript_page,
 )
+from agent_sessions.store.transfers import transfer_session, transfer_sessions
 from agent_sessions.store.turns import find_turns, get_turns
 from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
@@ -90,6 +91,8 @@ __all__ = [
     "replace_tail",
     "row_handle",
     "session_handle",
+    "transfer_session",
+    "transfer_sessions",
     "update_session",
     "update_user_metadata",
 ]

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from agent_sessions import store
 from agent_sessions.management.arguments import add_database, add_user, find_user
 from agent_sessions.management.failures import failures
+from agent_sessions.management.questions import add_no_input, confirm
 from agent_sessions.store.erasure import Holdings, Receipt
 from agent_sessions.store.handles import session_alias
 from agent_sessions.store.owners import clean_user_id
@@ -35,13 +36,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="Count, and erase nothing."
         )
-        parser.add_argument(
-            "--no-input",
-            "--noinput",
-            action="store_false",
-            dest="interactive",
-            help="Do not ask.",
-        )
+        add_no_input(parser)
         add_database(parser)
 
     def handle(
@@ -82,21 +77,12 @@ class Command(BaseCommand):
         held = store.count_holdings(user_id=key, using=alias)
         if not any(astuple(held)):
             return
-        # Not on stdout, which is for the receipt.
-        self.stderr.write(
+        confirm(
             f"Erase of {name} in database {alias!r}: {held.sessions} session(s) with "
             f"{held.items} item(s), {held.agent_users} agent user(s); and what tells "
-            f"of them in {held.accesses} access record(s). This cannot be undone.\n"
-            "Type 'yes' to go on: ",
-            lambda text: text,
-            ending="",
+            f"of them in {held.accesses} access record(s). This cannot be undone.",
+            on=self.stderr,
         )
-        try:
-            answer = input()
-        except EOFError:
-            raise CommandError("Nobody answers: give --no-input.") from None
-        if answer != "yes":
-            raise CommandError("Nothing was erased.")
 
     def _print(self, facts: Holdings | Receipt, alias: str) -> None:
         facts_ = {**asdict(facts), "database": alias}
