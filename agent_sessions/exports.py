@@ -31,7 +31,7 @@ def export_sessions(
     by ``user`` and for ``reason``, before it is handed out. Raise what
     store.record_access() raises.
     """
-    keys = _record(store.iterate_keys(rows), rows.db, channel, user, reason)
+    keys = record_exported(store.iterate_keys(rows), rows.db, channel, user, reason)
     if not as_markdown:
         yield from dump_sessions(keys, using=rows.db)
         return
@@ -43,13 +43,14 @@ def export_sessions(
             separator = b"\n"
 
 
-def _record(
+def record_exported(
     keys: Iterator[UUID],
     using: str,
     channel: SessionAccess.Channel,
     user: User,
     reason: str,
 ) -> Iterator[UUID]:
+    """Yield these sessions, each once it is recorded as exported."""
     while page := list(islice(keys, SESSIONS_AT_ONCE)):
         store.record_access(
             SessionAccess.Action.EXPORTED,

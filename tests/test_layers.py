@@ -22,7 +22,7 @@ ROWS = [
     {"store"},
     {"access", "jsonlines", "refusals"},
     {"exports", "importers", "outcomes"},
-    {"arrivals"},
+    {"archives", "arrivals"},
     {"imports"},
     {"crossing"},
     {"templatetags"},

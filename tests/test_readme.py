@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -60,6 +62,11 @@ class ReadmeTests(TestCase):
         assert names["history"] and names["markdown"].startswith("# Order 1001")
         assert names["prune_old_sessions"]() == "0 sessions, 0 items"
         assert names["prune_what_visitors_left"]() == 0
+
+        request = RequestFactory().get("/")
+        request.user = user
+        archive = b"".join(names["download_my_sessions"](request).streaming_content)
+        assert zipfile.ZipFile(io.BytesIO(archive)).testzip() is None
 
         request = RequestFactory().post("/", {"text": "hello"})
         request.user = user

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from agent_sessions.exceptions import AgentSessionError
+from agent_sessions import store
+from agent_sessions.archives import export_archive
 from agent_sessions.exports import export_sessions
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.management.arguments import (
@@ -18,6 +18,8 @@ from agent_sessions.management.arguments import (
     find_user,
     parse_days,
 )
+from agent_sessions.management.failures import failures
+from agent_sessions.management.outputs import write_bytes, write_file
 from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionAccess
 from agent_sessions.store.handles import session_alias
 
@@ -41,9 +43,10 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--format",
-            choices=("jsonl", "markdown"),
+            choices=("jsonl", "markdown", "zip"),
             default="jsonl",
-            help="JSON Lines hold everything, Markdown is to read (%(default)s).",
+            help="JSON Lines hold everything, Markdown is to read; a ZIP holds both, "
+            "and what agents keep about the user, for that user (%(default)s).",
         )
         parser.add_argument(
             "--output", type=Path, metavar="FILE", help="A new file, not stdout."
@@ -62,34 +65,47 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         try:
-            rows = self._choose(**options)
-            count = rows.count()
-            if not count:
-                raise CommandError("No session meets the criteria.")
-            lines = export_sessions(
-                rows,
-                channel=SessionAccess.Channel.COMMAND,
-                as_markdown=format == "markdown",
-                reason=reason,
-            )
-            # Before a file is made: it may be refused.
-            first = next(lines)
-            if output is None:
-                self._print(first, lines)
-            else:
-                _write(output, first, lines)
-        except AgentSessionError as error:
-            raise CommandError(str(error)) from None
+            with failures("Not exported"):
+                count = self._export(format, output, reason, **options)
         except OSError as error:
             raise CommandError(f"Not exported: {error}") from None
         # Not among what may be read from stdout.
         self.stderr.write(f"Exported {count} session(s).", lambda text: text)
 
+    def _export(
+        self, format: str, output: Path | None, reason: str, **options: Any
+    ) -> int:
+        person = find_user(
+            options["user"], options["user_id"], database=options["database"]
+        )
+        rows = self._choose(person, **options)
+        count = rows.count()
+        channel = SessionAccess.Channel.COMMAND
+        if format == "zip":
+            if person is None:
+                raise CommandError("A ZIP is for one user: give --user or --user-id.")
+            if output is None and self.stdout.isatty():
+                raise CommandError("A ZIP goes to a file: give --output.")
+            parts = export_archive(person, rows, channel=channel, reason=reason)
+        else:
+            parts = export_sessions(
+                rows,
+                channel=channel,
+                as_markdown=format == "markdown",
+                reason=reason,
+            )
+        if not count and (format != "zip" or not store.read_user_metadata(person)):
+            raise CommandError("No session meets the criteria.")
+        if output is None:
+            write_bytes(self.stdout, parts)
+        else:
+            write_file(output, parts)
+        return count
+
     def _choose(
         self,
+        person: AbstractBaseUser | None,
         *,
-        user: str | None,
-        user_id: str | None,
         session: list[str] | None,
         older_than: timedelta | None,
         newer_than: timedelta | None,
@@ -97,8 +113,8 @@ class Command(BaseCommand):
         **options: Any,
     ) -> AgentSessionQuerySet:
         rows = AgentSession.objects.using(session_alias(database))
-        if (owner := find_user(user, user_id, database=database)) is not None:
-            rows = rows.for_user(owner)
+        if person is not None:
+            rows = rows.for_user(person)
         if session is not None:
             rows = rows.filter(session_id__in=[clean_session_id(id) for id in session])
         now = timezone.now()
@@ -110,20 +126,3 @@ class Command(BaseCommand):
         except OverflowError:
             raise CommandError("No session can be that old.") from None
         return rows
-
-    def _print(self, first: bytes, lines: Iterator[bytes]) -> None:
-        self.stdout.write(first.decode(), ending="")
-        for line in lines:
-            self.stdout.write(line.decode(), ending="")
-
-
-def _write(path: Path, first: bytes, lines: Iterator[bytes]) -> None:
-    # For nobody else's eyes, and over no other file.
-    with open(path, "xb", opener=lambda name, how: os.open(name, how, 0o600)) as file:
-        try:
-            file.write(first)
-            file.writelines(lines)
-            file.flush()
-        except BaseException:
-            path.unlink()
-            raise
