@@ -7,6 +7,8 @@ from unittest import mock
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connections
 from django.test import TestCase
 from django.urls import reverse
 
@@ -24,7 +26,7 @@ from agent_sessions.models import (
     SessionItem,
 )
 from agent_sessions.store import erasure
-from tests.projects.cases import say
+from tests.projects.cases import USER_MODELS, ProjectTestCase, create_users, say
 from tests.scanning import find_words
 from tests.test_access import create_staff
 
@@ -280,6 +282,31 @@ def _between(inner, user):
         return closed
 
     return take_once
+
+
+def erase_users() -> None:
+    """Erase a user of each kind of key, given as a row and as a key."""
+    for alias in connections:
+        call_command("migrate", database=alias, verbosity=0)
+    ann, bob = create_users("ann@example.com", "bob@example.com")
+    for user, options in ((ann, {"user": ann}), (bob, {"user_id": str(bob.pk)})):
+        row = store.create_session(user, title="sesame")
+        look("opened", [row.pk], ann)
+        receipt = store.erase_user(by=user, **options)
+        assert receipt.sessions == receipt.accesses == 1
+        # Keys that are addresses are nobody's business any more.
+        assert ("example.com" in str(user.pk)) == (":" in receipt.erased_user)
+        assert receipt.asked_by == f"user {receipt.erased_user}"
+        assert find_words(["sesame"]) == set()
+    records = SessionAccess.objects.values_list("owner", flat=True)
+    assert set(records) == {""}
+
+
+class UserModelTests(ProjectTestCase):
+    def test_users_of_every_kind_are_erased(self):
+        for users in USER_MODELS:
+            with self.subTest(users):
+                self.run_project(erase_users, PROJECT_USERS=users)
 
 
 class ReceiptPageTests(TestCase):

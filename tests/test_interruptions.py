@@ -154,11 +154,26 @@ class KilledTests(InterruptionTestCase):
         assert kept == {f"{user}-{SESSIONS - 1}" for user in ("ann", "bob")}
         assert list(store.check_sessions()) == []
 
+    def test_a_transfer_is_whole_or_not_there(self):
+        kills = 0
+        command = ("transfer_agent_sessions", "--user=ann", "--to=bob", "--no-input")
+        for _ in self.kill_until_done(*command):
+            kills += 1
+            assert self.left(self.ann)[0] == self.left(self.bob)[0] == SESSIONS
+            assert AgentUser.objects.count() == 2
+            assert not SessionAccess.objects.filter(action="transferred").exists()
+        assert kills >= 2
+        assert self.left(self.bob)[0] == 2 * SESSIONS
+        moved = SessionAccess.objects.filter(action="transferred")
+        assert moved.count() == SESSIONS
+        assert AgentUser.objects.get().user == self.bob
+
 
 class RefusedTests(InterruptionTestCase):
     commands = (
         ("erase_agent_user", "--user", "ann", "--no-input", "--by", "me"),
         ("prune_agent_sessions", "--older-than", "0"),
+        ("transfer_agent_sessions", "--user", "ann", "--to", "bob", "--no-input"),
     )
 
     def refuse(self, *commands: tuple[str, ...], **environment: str) -> list[str]:
@@ -172,7 +187,8 @@ class RefusedTests(InterruptionTestCase):
             assert process.returncode == 1, (command, errors)
             assert "Traceback" not in errors and output == "", errors
             assert errors.startswith("CommandError: "), errors
-            assert "run it again" in errors or "no such user" in errors, errors
+            words = ("run it again", "Not transferred", "no such user")
+            assert any(word in errors for word in words), errors
             said.append(errors)
         return said
 
