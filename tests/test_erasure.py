@@ -188,6 +188,14 @@ class ErasureTests(TestCase):
         assert store.erase_user(self.ann, by="me").sessions == 1
         assert set(AgentSession.objects.all()) == {visitor, orphan}
 
+    def test_a_receipt_is_closed_even_if_the_user_is_gone(self):
+        key = self.ann.pk
+        opened = ErasureReceipt.objects.create(erased_user=str(key), asked_by="me")
+        self.ann.delete()
+        receipt = store.erase_user(user_id=key, by="another")
+        assert (receipt.id, receipt.asked_by) == (opened.pk, "me")
+        assert ErasureReceipt.objects.get().finished_at == receipt.finished_at
+
     def test_only_the_named_database_is_erased(self):
         there = User(pk=self.ann.pk, username="ann")
         there.save(using="other", force_insert=True)
