@@ -22,7 +22,6 @@ from agent_sessions import store
 from agent_sessions.exports import export_markdown, record_exported
 from agent_sessions.jsonlines import dump_sessions
 from agent_sessions.models import (
-    AgentSession,
     AgentSessionQuerySet,
     AgentUser,
     SessionAccess,
@@ -49,9 +48,10 @@ def export_archive(
     session is recorded as exported before it is handed out, by ``user`` and for
     ``reason``. Raise what store.record_access() raises.
     """
-    # The same ones twice, whatever happens in between: 16 bytes each.
-    keys = list(store.iterate_keys(rows.for_user(person)))
-    recorded = record_exported(iter(keys), rows.db, channel, user, reason)
+    theirs = rows.for_user(person)
+    recorded = record_exported(
+        store.iterate_keys(theirs), rows.db, channel, user, reason
+    )
     first = next(recorded, None)
     if first is None:
         _record_person(rows.db, channel, user, reason)
@@ -59,7 +59,7 @@ def export_archive(
         recorded = chain([first], recorded)
     sink = _Sink()
     with ZipFile(sink, "w", ZIP_DEFLATED) as archive:
-        for name, moment, parts in _files(person, keys, recorded, rows):
+        for name, moment, parts in _files(person, recorded, theirs):
             info = ZipInfo(name, _stamp(moment))
             info.compress_type = ZIP_DEFLATED
             info.external_attr = _MODE
@@ -73,19 +73,26 @@ def export_archive(
 
 def _files(
     person: AbstractBaseUser,
-    keys: list[UUID],
-    recorded: Iterator[UUID],
-    rows: AgentSessionQuerySet,
+    sessions: Iterator[UUID],
+    theirs: AgentSessionQuerySet,
 ) -> Iterator[tuple[str, datetime, Iterable[bytes]]]:
     now = timezone.now()
-    yield "README.txt", now, [_describe(person, len(keys), now)]
-    yield "user.json", now, [_dump_user(person, rows.db)]
-    yield "sessions.jsonl", now, dump_sessions(recorded, using=rows.db)
+    yield "README.txt", now, [_describe(person, theirs.count(), now)]
+    yield "user.json", now, [_dump_user(person, theirs.db)]
+    keys: list[UUID] = []
+    written = _note(sessions, keys)
+    yield "sessions.jsonl", now, dump_sessions(written, using=theirs.db, among=theirs)
     for key in keys:
-        row = AgentSession.objects.using(rows.db).filter(pk=key).first()
-        if row is not None:
+        # It may have changed hands since.
+        if (row := theirs.filter(pk=key).first()) is not None:
             name = f"transcripts/{row.created_at:%Y-%m-%d}-{key}.md"
             yield name, row.updated_at, export_markdown(row)
+
+
+def _note(sessions: Iterator[UUID], keys: list[UUID]) -> Iterator[UUID]:
+    for key in sessions:
+        keys.append(key)
+        yield key
 
 
 def _record_person(

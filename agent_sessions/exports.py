@@ -33,7 +33,7 @@ def export_sessions(
     """
     keys = record_exported(store.iterate_keys(rows), rows.db, channel, user, reason)
     if not as_markdown:
-        yield from dump_sessions(keys, using=rows.db)
+        yield from dump_sessions(keys, using=rows.db, among=rows)
         return
     separator = b""
     for key in keys:

@@ -22,7 +22,7 @@ from django.db.models import ExpressionWrapper, F, TextField
 
 from agent_sessions.encoding import decode_item, encode_item
 from agent_sessions.exceptions import InvalidItem
-from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionItem
 
 FORMAT = "agent_sessions"
 VERSION = 1
@@ -32,16 +32,20 @@ SESSIONS_AT_ONCE = 100
 ITEMS_AT_ONCE = 100
 
 
-def dump_sessions(sessions: Iterable[UUID], *, using: str) -> Iterator[bytes]:
+def dump_sessions(
+    sessions: Iterable[UUID], *, using: str, among: AgentSessionQuerySet | None = None
+) -> Iterator[bytes]:
     """
     Yield these sessions line by line, in their order; unknown ones are left out.
 
-    Memory stays flat: at most 100 items are held at once.
+    So are those that are not, or no longer, ``among`` some. Memory stays flat: at most
+    100 items are held at once.
     """
+    known = AgentSession.objects.using(using) if among is None else among
     yield _line({"format": FORMAT, "version": VERSION})
     remaining = iter(sessions)
     while keys := list(islice(remaining, SESSIONS_AT_ONCE)):
-        rows = AgentSession.objects.using(using).select_related("user").in_bulk(keys)
+        rows = known.select_related("user").in_bulk(keys)
         for key in keys:
             if key in rows:
                 yield _line({"session": _dump_session(rows[key])})

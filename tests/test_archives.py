@@ -141,6 +141,20 @@ class ArchiveTests(ArchiveTestCase):
         assert len(archive.namelist()) == 4
         assert b"ann-1" not in archive.read("sessions.jsonl")
 
+    def test_what_a_new_owner_says_is_not_handed_out(self):
+        parts = archives.export_archive(
+            self.ann, AgentSession.objects.all(), channel=COMMAND
+        )
+        content = b""
+        while b"sessions.jsonl" not in content:
+            content += next(parts)
+        row = store.transfer_session("ann-1", self.bob, user=self.ann)
+        store.append_items(row, [say("by Bob")])
+        archive = zipfile.ZipFile(io.BytesIO(content + b"".join(parts)))
+        assert len(archive.namelist()) == 4
+        whole = b"".join(map(archive.read, archive.namelist()))
+        assert b"by Bob" not in whole
+
 
 class ArchiveCommandTests(ArchiveTestCase):
     def test_it_is_written_to_a_file(self):
