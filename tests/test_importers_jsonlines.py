@@ -54,6 +54,17 @@ class JSONLinesTests(ImportCase, TestCase):
         assert "3 already there" in self.run_import(source=path)
         assert self.export("third").read_bytes() == path.read_bytes()
 
+    def test_gaps_between_positions_are_kept(self):
+        row = AgentSession.objects.get(session_id="visitor")
+        rows = AgentSession.objects.filter(pk=row.pk)
+        rows.update(next_position=2**31 - 1)
+        row.items.filter(position=2).update(position=2**31 - 2)
+        path = self.export()
+        AgentSession.objects.all().delete()
+        self.run_import(source=path)
+        assert self.export("second").read_bytes() == path.read_bytes()
+        assert "3 already there" in self.run_import(source=path)
+
     def test_another_database_gets_the_same(self):
         path = self.export()
         User.objects.using("other").create(pk=self.ann.pk, username="ann")

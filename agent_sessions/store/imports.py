@@ -102,25 +102,33 @@ def read_stored(
     """
     Yield these sessions' items, each session's by position.
 
-    Those of one session a page at a time, those of several at once.
+    Those of one session a few at a time, those of several all at once.
     """
     alias = session_alias(using)
-    rows = (
-        SessionItem.objects.using(alias)
-        .filter(session__in=sessions)
-        .order_by("session_id", "position")
-        .values_list("session_id", "position", RAW, "created_at")
+    items = SessionItem.objects.using(alias).filter(session__in=sessions)
+    rows = items.order_by("session_id", "position").values_list(
+        "session_id", "position", RAW, "created_at"
     )
-    paged = len(sessions) == 1
+    if len(sessions) != 1:
+        yield from map(StoredItem._make, perform(alias, partial(_fetch, rows)))
+        return
     last, size = -1, FIRST_PAGE
     while True:
-        wanted = rows.filter(position__gt=last)[:size] if paged else rows
+        # Ranges, not limits: without statistics, as they are after an import,
+        # PostgreSQL sorts all that is left for each page.
+        wanted = rows.filter(position__gt=last, position__lte=last + size)
         page = perform(alias, partial(_fetch, wanted))
         yield from map(StoredItem._make, page)
-        if not paged or len(page) < size:
-            return
-        last = page[-1][1]
-        size = next_page([text for _, _, text, _ in page])
+        last += size
+        if page:
+            size = next_page([text for _, _, text, _ in page])
+        else:
+            # A gap, or the end.
+            later = items.filter(position__gt=last).order_by("position")
+            found = perform(alias, partial(_fetch, later.values_list("position")[:1]))
+            if not found:
+                return
+            last = found[0][0] - 1
 
 
 def _fetch(rows: QuerySet[SessionItem, Any], attempt: Attempt) -> list[Any]:
