@@ -30,6 +30,8 @@ def missing() -> list[str]:
         problems.append("initdb for a private cluster. Debian package: postgresql")
     if not shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"):
         problems.append("mariadbd for a private server. Debian package: mariadb-server")
+    if not shutil.which("redis-server"):
+        problems.append("redis-server for a private one. Debian package: redis-server")
     if not shutil.which("chromium"):
         problems.append("chromium for the browser tests. Debian package: chromium")
     return problems
