@@ -214,6 +214,27 @@ class DjangoSession:
         """
         return await self._cross(store.get_turns, limit=limit, before=before)
 
+    async def rewind(self, *, before_turn: int) -> list[TResponseInputItem]:
+        """
+        Remove this turn and all after it, and return what was removed, oldest first.
+
+        A run that still writes to one of them gets TurnGone. Raise TurnGone if there is
+        no such turn, TurnCompacted if a compaction wrote it.
+        """
+        items: list[Any] = await self._cross(
+            store.rewind_session, before_turn=before_turn
+        )
+        return items
+
+    async def retry(self) -> list[TResponseInputItem]:
+        """
+        Remove the last turn and return its input, for ``Runner.run``.
+
+        Raise TurnGone if there is none.
+        """
+        items: list[Any] = await self._cross(store.retry_session)
+        return items
+
     async def find_turns(
         self, words: str, *, limit: int = 20, before: int | None = None
     ) -> list[Turn]:

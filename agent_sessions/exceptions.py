@@ -78,3 +78,11 @@ class SessionLockTimeout(AgentSessionError, OperationalError):
 
 class SessionOwnershipError(AgentSessionError, PermissionDenied):
     """The session is not open to this user."""
+
+
+class TurnCompacted(AgentSessionError, ValueError):
+    """What a compaction wrote stands for turns on both sides of the one named."""
+
+
+class TurnGone(AgentSessionError, ObjectDoesNotExist):
+    """The session has no such turn, or a rewind removed it while a run was in it."""

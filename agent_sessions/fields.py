@@ -51,6 +51,10 @@ class BrokenItem(str):
     __slots__ = ()
 
 
+# An item's stored text, without decoding it.
+RAW = models.ExpressionWrapper(models.F("data"), output_field=models.TextField())
+
+
 class ItemField(models.Field):  # type: ignore[type-arg]
     """
     An SDK item as JSON text: a dict in Python, exact to the key order and the number.

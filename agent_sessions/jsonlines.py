@@ -18,10 +18,9 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import ExpressionWrapper, F, TextField
-
 from agent_sessions.encoding import decode_item, encode_item
 from agent_sessions.exceptions import InvalidItem
+from agent_sessions.fields import RAW
 from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionItem
 
 FORMAT = "agent_sessions"
@@ -68,6 +67,7 @@ def _dump_session(row: AgentSession) -> dict[str, Any]:
         "turn_count": row.turn_count,
         "next_position": row.next_position,
         "next_turn": row.next_turn,
+        "rewound_before": row.rewound_before,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
@@ -78,9 +78,8 @@ def _dump_items(row: AgentSession, using: str) -> Iterator[bytes]:
     items = SessionItem.objects.using(using).filter(
         session=row.pk, position__lt=row.next_position
     )
-    text = ExpressionWrapper(F("data"), output_field=TextField())
     columns = (
-        items.annotate(text=text)
+        items.annotate(text=RAW)
         .order_by("position")
         .values_list(
             "id",

@@ -153,6 +153,14 @@ async def delete(session: DjangoSession, alice: Any) -> Any:
     )
 
 
+async def rewind(session: DjangoSession, alice: Any) -> Any:
+    return await session.rewind(before_turn=2)
+
+
+async def retry(session: DjangoSession, alice: Any) -> Any:
+    return await session.retry()
+
+
 async def remember(session: DjangoSession, alice: Any) -> Any:
     await session.update_user_metadata({"language": "de"})
     return await session.get_user_metadata()
@@ -171,6 +179,8 @@ CALLS = {
     find_all: ["mine"],
     update: ["mine", "unknown", "another's"],
     delete: ["mine", "unknown", "another's"],
+    rewind: ["mine", "unknown", "another's", "deleted"],
+    retry: ["mine"],
     remember: ["mine"],
 }
 
@@ -431,6 +441,22 @@ class LostAnswerTests(HealingTestCase):
         asyncio.run(main())
         assert stored("one") == ["b", "c", "d"]
         assert AgentSession.objects.get().next_position == 4
+
+    def test_a_rewind_returns_what_it_has_removed(self):
+        for verb in "rewind", "retry":
+            for lose in self.lose_answer, self.lose_commit:
+                name = f"{verb} {lose.__name__}"
+                store.append_items(name, words("a", "b"))
+
+                async def main(name: str, verb: str, lose: Any) -> list[str]:
+                    session = DjangoSession(name)
+                    await work_here(lose)
+                    if verb == "retry":
+                        return contents(await session.retry())
+                    return contents(await session.rewind(before_turn=2))
+
+                assert asyncio.run(main(name, verb, lose)) == ["b"]
+                assert stored(name) == ["a"]
 
     def test_a_session_is_created_once(self):
         for lose in self.lose_answer, self.lose_commit:

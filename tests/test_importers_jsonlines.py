@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -30,7 +31,8 @@ class JSONLinesTests(ImportCase, TestCase):
         store.replace_tail(owned, [17, 18], [{"role": "user", "content": "sum"}])
         store.update_session(owned, archived=True)
         row = store.create_session(None, session_id="visitor")
-        store.append_items(row, [{"role": "user", "content": "x"}] * 3)
+        store.append_items(row, [{"role": "user", "content": "x"}] * 4)
+        store.rewind_session(row, before_turn=4)
         row.items.filter(position=1).update(data='{"broken')
         store.create_session(self.ann, session_id="orphan")
         AgentSession.objects.filter(session_id="orphan").update(user=None)
@@ -64,6 +66,13 @@ class JSONLinesTests(ImportCase, TestCase):
         self.run_import(source=path)
         assert self.export("second").read_bytes() == path.read_bytes()
         assert "3 already there" in self.run_import(source=path)
+
+    def test_an_export_from_before_there_were_rewinds_is_read(self):
+        path = self.export()
+        AgentSession.objects.all().delete()
+        path.write_text(re.sub(r'"rewound_before":\d+,', "", path.read_text()))
+        assert "3 imported" in self.run_import(source=path)
+        assert not AgentSession.objects.exclude(rewound_before=0).exists()
 
     def test_another_database_gets_the_same(self):
         path = self.export()

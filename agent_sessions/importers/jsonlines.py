@@ -92,6 +92,8 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
             "preview": _string(values["preview"], 200),
             **{name: _time(values[name]) for name in _TIMES},
             **{name: _number(values[name]) for name in _NUMBERS},
+            # Exports that were made before there were rewinds have none.
+            "rewound_before": _number(values.get("rewound_before", 0)),
         }
         if columns["created_at"] is None or columns["updated_at"] is None:
             raise ValueError

@@ -145,6 +145,9 @@ class AgentSession(models.Model):
     turn_count = models.PositiveIntegerField(_("turns"), default=0, editable=False)
     next_position = models.PositiveIntegerField(default=0, editable=False)
     next_turn = models.PositiveIntegerField(default=1, editable=False)
+    # A rewind may have removed turns below this number, and the runs that opened them
+    # may not know. A default of the database's: no migration writes to every row.
+    rewound_before = models.IntegerField(default=0, db_default=0, editable=False)
     # Not auto_now: an import brings its own times.
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     updated_at = models.DateTimeField(_("last activity"), default=timezone.now)

@@ -26,6 +26,7 @@ from agent_sessions.store.items import (
     read_items,
 )
 from agent_sessions.store.pruning import prune_sessions
+from agent_sessions.store.rewinding import retry_session, rewind_session
 from agent_sessions.store.selections import (
     archive_sessions,
     delete_sessions,
@@ -89,6 +90,8 @@ __all__ = [
     "remove_owners",
     "replace_items",
     "replace_tail",
+    "retry_session",
+    "rewind_session",
     "row_handle",
     "session_handle",
     "transfer_session",

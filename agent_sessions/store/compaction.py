@@ -16,12 +16,14 @@ from django.utils import timezone
 
 from agent_sessions.encoding import decode_item, decode_items
 from agent_sessions.exceptions import SessionOwnershipError
+from agent_sessions.fields import RAW
 from agent_sessions.models import SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import Item
 from agent_sessions.store.batches import NewItem, encode_batch
 from agent_sessions.store.handles import Session, SessionHandle, session_handle
 from agent_sessions.store.items import fetch_rows
 from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
 
 
@@ -72,7 +74,11 @@ def replace_tail(
 
 
 def replace_items(session: Session, items: Iterable[Item]) -> None:
-    """Replace all items of the session by ``items``, all or nothing."""
+    """
+    Replace all items of the session by ``items``, all or nothing.
+
+    Raise TurnGone if a rewind has removed the turn of the run that compacts.
+    """
     handle = session_handle(session)
     batch = encode_batch(items)
     perform(handle.using, partial(_replace_all, handle, batch))
@@ -109,7 +115,9 @@ def _replace_all(handle: SessionHandle, batch: list[NewItem], attempt: Attempt) 
     if attempt.again and batch and portable.find_batch(handle, batch):
         return
     with write_transaction(handle.using):
-        _lock_live(handle).update(replaced_at=timezone.now())
+        live = _lock_live(handle)
+        _refuse_rewound(handle)
+        live.update(replaced_at=timezone.now())
         _finish(handle, batch)
 
 
@@ -121,9 +129,24 @@ def _lock_live(handle: SessionHandle) -> SessionItemQuerySet:
     return items.filter(session_id=pk).live().select_for_update()
 
 
+def _refuse_rewound(handle: SessionHandle) -> None:
+    # The items that come may repeat what a rewind has removed meanwhile.
+    columns = handle.rows().select_for_update()
+    row = columns.values_list("pk", "next_turn", "rewound_before").first()
+    if row is not None and handle.turn is not None:
+        pk, next_turn, rewound_before = row
+        find_open_turn(
+            handle,
+            [],
+            session=pk,
+            last_turn=next_turn - 1,
+            rewound_before=rewound_before,
+        )
+
+
 def _prune(older: SessionItemQuerySet, prune: Callable[[Item], bool]) -> None:
     end = None
-    rows = older.order_by("position").values_list("position", portable.RAW)
+    rows = older.order_by("position").values_list("position", RAW)
     for position, data in rows.iterator(chunk_size=500):
         item = decode_item(data)
         if item is None or not prune(item):

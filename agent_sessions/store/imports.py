@@ -18,12 +18,12 @@ from django.db import IntegrityError
 from django.db.models import F, Q, QuerySet
 
 from agent_sessions.exceptions import SessionChanged, SessionExists
+from agent_sessions.fields import RAW
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.paging import FIRST_PAGE, next_page
 from agent_sessions.store.batches import PlacedItem
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.statements.bulk import insert_placed
-from agent_sessions.store.statements.portable import RAW
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
 
 _COUNTERS = (

@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db.models import Q
-
+from agent_sessions.fields import RAW
 from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
 from agent_sessions.store.handles import row_handle
-from agent_sessions.store.statements.portable import RAW
+from agent_sessions.store.pairs import CALLS, OUTPUTS
 from agent_sessions.transcript.blocks import Block, ToolCall, ToolOutput, shorten
 from agent_sessions.transcript.reading import (
     PAIRING_WINDOW,
@@ -29,9 +28,6 @@ from agent_sessions.transcript.turns import (
 _CHUNK = 5
 # As many as one cursor goes through: a download may take minutes.
 _STRETCH = 100
-
-OUTPUTS = Q(type__endswith="_output") | Q(type="mcp_approval_response")
-CALLS = Q(type__endswith="_call") | Q(type__in=("mcp_approval_request", "program"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from django.db import connections
 from django.db.models import Count, Max, Min, Q
 
 from agent_sessions.encoding import decode_item
+from agent_sessions.fields import RAW
 from agent_sessions.models import SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import item_text, preview_text
 from agent_sessions.store.handles import (
@@ -28,9 +29,8 @@ from agent_sessions.store.handles import (
     session_handle,
 )
 from agent_sessions.store.owners import User
-from agent_sessions.store.statements.portable import RAW
+from agent_sessions.store.pairs import CALLS
 from agent_sessions.store.transactions import Attempt
-from agent_sessions.store.transcripts import CALLS
 from agent_sessions.transcript.calls import tool_name
 
 MAX_TURNS = 100

@@ -67,11 +67,11 @@ def _reserve(
         cursor.execute(
             f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks}) ON DUPLICATE"
             f" KEY UPDATE {counters(len(batch), turns, bool(preview))} RETURNING"
-            f" id, next_position, next_turn, {row_rule(handle)}",
+            f" id, next_position, next_turn, rewound_before, {row_rule(handle)}",
             [*values, *changed, *row_values(handle, connection)],
         )
-        key, position, turn, is_open = cursor.fetchall()[0]
+        key, position, turn, rewound_before, is_open = cursor.fetchall()[0]
     if not is_open:
         # There is no WHERE clause here that could hold the owner rule.
         raise _Refused
-    return UUID(str(key)), position, turn
+    return UUID(str(key)), position, turn, rewound_before

@@ -14,26 +14,24 @@ from uuid import UUID
 
 from django.db.models import (
     Case,
-    ExpressionWrapper,
     F,
     Subquery,
-    TextField,
     Value,
     When,
 )
 from django.utils import timezone
 
 from agent_sessions.encoding import decode_item
+from agent_sessions.fields import RAW
 from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt, write_transaction
 
 # What every database takes in one statement.
 _KEYS = 500
-
-RAW = ExpressionWrapper(F("data"), output_field=TextField())
 
 
 def append(
@@ -53,16 +51,23 @@ def append(
             if not _reserve(handle, batch):
                 return None
         # Reserved and locked by this transaction: nobody else moves these meanwhile.
-        pk, end, next_turn = (
-            handle.rows().values_list("pk", "next_position", "next_turn").get()
+        pk, end, next_turn, rewound_before = (
+            handle.rows()
+            .values_list("pk", "next_position", "next_turn", "rewound_before")
+            .get()
         )
         opened = sum(item.starts_turn for item in batch)
         first_position = position = end - len(batch)
         turn = next_turn - opened - 1
-        if handle.turn is not None and not batch[0].starts_turn:
-            current = handle.turn
-        else:
-            current = turn
+        current = turn
+        if not batch[0].starts_turn:
+            current = find_open_turn(
+                handle,
+                batch,
+                session=pk,
+                last_turn=turn,
+                rewound_before=rewound_before,
+            )
         for part in parts:
             rows = []
             for item in part:

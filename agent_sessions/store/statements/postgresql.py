@@ -69,7 +69,9 @@ def append(
         pk = uuid7()
         row = _append(handle, batch, connection, pk)
     if row is None:
-        return None
+        # Not open; or a rewind may have removed the turn that goes on here, which only
+        # a look under the lock can tell.
+        return None if batch[0].starts_turn else portable.append(handle, batch, attempt)
     session, position, turn = row
     first_position = position - len(batch) + 1
     return Appended(session, first_position, len(batch), turn, created=session == pk)
@@ -156,9 +158,11 @@ def _append(
     preview = batch_preview(batch)
     now = timezone.now()
     changed = [preview, now] if preview else [now]
+    alive = [] if opened[0] else [handle.turn or 0]
     if pk is None:
         rule, owner = row_rule(handle), ""
-        values = [*changed, *_wait(connection), *row_values(handle, connection)]
+        known = row_values(handle, connection)
+        values = [*changed, *_wait(connection), *known, *alive]
     else:
         rule, owner = "", owner_rule(handle, "s.")
         new = new_session_values(
@@ -171,7 +175,7 @@ def _append(
             now=now,
         )
         owned = owner_values(handle, connection)
-        values = [*new, *_wait(connection), *changed, *owned]
+        values = [*new, *_wait(connection), *changed, *owned, *alive]
     turn = [] if opened[0] else [handle.turn]
     if len(batch) == 1:
         item = batch[0]
@@ -208,15 +212,16 @@ def _append_sql(
     # as will do: the database plans the statement anew each time.
     wait = _bound(bounded)
     changes = counters(len(opened), opened[-1], preview, "s.")
+    alive = "" if opened[0] else " AND s.rewound_before <= %s::int"
     if rule:
-        row = f"UPDATE {SESSION} AS s SET {changes} WHERE {wait} AND {rule}"
+        row = f"UPDATE {SESSION} AS s SET {changes} WHERE {wait} AND {rule}{alive}"
     else:
         row = (
             f"INSERT INTO {SESSION} AS s ({SESSION_COLUMNS})"
             " SELECT %s::uuid, %s, %s, %s::timestamptz, %s, %s, %s::jsonb, %s::int,"
             " %s::int, %s::int, %s::int, %s::int, %s::timestamptz, %s::timestamptz"
             f" WHERE {wait} ON CONFLICT (session_id) DO UPDATE SET {changes}"
-            f" WHERE {owner}"
+            f" WHERE {owner}{alive}"
         )
     if len(opened) == 1:
         source = "s"

@@ -32,7 +32,7 @@ from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.statements.two_statements import Reserved
 from agent_sessions.store.transactions import Attempt
 
-_RETURNING = "RETURNING id, next_position, next_turn"
+_RETURNING = "RETURNING id, next_position, next_turn, rewound_before"
 
 
 def append(

@@ -14,12 +14,14 @@ from django.utils import timezone
 from agent_sessions.store.batches import NewItem, split_batch
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.phrases import count_turns, insert_items
 from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.transactions import Attempt, write_transaction
 
-# The session's key, and its next position and turn after the batch was counted in.
-Reserved: TypeAlias = tuple[UUID, int, int]
+# The session's key, its next position and turn after the batch was counted in, and the
+# turn before which there was a rewind.
+Reserved: TypeAlias = tuple[UUID, int, int, int]
 Reserve: TypeAlias = Callable[
     [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
 ]
@@ -51,10 +53,18 @@ def append(
         reserved = reserve(handle, batch, connection, pk, now)
         if reserved is None:
             return None
-        session, end, next_turn = reserved
+        session, end, next_turn, rewound_before = reserved
         first_position = position = end - len(batch)
         turn = next_turn - 1 - count_turns(batch)[-1]
-        current = turn if handle.turn is None else handle.turn
+        current = turn
+        if not batch[0].starts_turn:
+            current = find_open_turn(
+                handle,
+                batch,
+                session=session,
+                last_turn=turn,
+                rewound_before=rewound_before,
+            )
         for part in parts:
             for start in range(0, len(part), _MAX_ITEMS):
                 chunk = part[start : start + _MAX_ITEMS]

@@ -1,0 +1,194 @@
+"""
+Taking a session back, to ask again or to ask something else.
+
+Neither positions nor turn numbers are used again. So a run that is still writing to a
+turn that is gone is told so (TurnGone), and what it began is not written by half.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from agent_sessions.encoding import decode_item
+from agent_sessions.exceptions import SessionGone, TurnGone
+from agent_sessions.fields import RAW
+from agent_sessions.models import AgentSession, SessionItemQuerySet
+from agent_sessions.shapes import Item, item_role, preview_text
+from agent_sessions.signals import session_rewound
+from agent_sessions.store.announcements import announce
+from agent_sessions.store.cuts import Cut, InsideSummary, find_cut
+from agent_sessions.store.handles import (
+    Session,
+    SessionHandle,
+    perform_on,
+    session_handle,
+)
+from agent_sessions.store.owners import User
+from agent_sessions.store.statements.open_turns import locked_items
+from agent_sessions.store.transactions import Attempt, write_transaction
+
+logger = logging.getLogger("agent_sessions")
+
+_CHUNK = 20
+# What Runner.run() takes as input, beside the user's message.
+_INPUT_ROLES = {"user", "system", "developer"}
+
+
+def rewind_session(
+    session: Session, *, before_turn: int, user: User = None, using: str | None = None
+) -> list[Item]:
+    """
+    Remove this turn and all after it, and return what was removed, oldest first.
+
+    What compaction has replaced of them goes too; a compaction that came later is
+    undone, and what it replaced of earlier turns is read again. Outputs of tools stay
+    with their calls. Raise TurnGone if there is no such turn, TurnCompacted if it was
+    written by a compaction, ValueError unless it is 1 or higher, SessionGone if there
+    is no such session, SessionOwnershipError if it is not open to ``user``.
+    """
+    if before_turn < 1:
+        raise ValueError("Turn 0 has no beginning; clear_session() removes all items.")
+    handle = session_handle(session, user=user, using=using)
+    return _rewind(handle, partial(find_cut, turn=before_turn)).items
+
+
+def retry_session(
+    session: Session, *, user: User = None, using: str | None = None
+) -> list[Item]:
+    """
+    Remove the last turn and return what had opened it, as input for another run.
+
+    That is the user's message, with messages of the system or developer that follow it
+    at once. Raise as rewind_session() does.
+    """
+    handle = session_handle(session, user=user, using=using)
+    items = []
+    for item in _rewind(handle, _find_last_cut).opening:
+        if item_role(item) not in _INPUT_ROLES:
+            break
+        items.append(item)
+    return items
+
+
+@dataclass(slots=True)
+class _Rewound:
+    """What a try has removed; ``opening`` is the first of the turns."""
+
+    pk: UUID
+    cut: Cut
+    items: list[Item] = field(default_factory=list)
+    opening: list[Item] = field(default_factory=list)
+    live: int = 0
+    live_turns: int = 0
+
+
+def _rewind(
+    handle: SessionHandle, choose: Callable[[SessionItemQuerySet], Cut]
+) -> _Rewound:
+    tried: list[_Rewound] = []
+
+    def work(now: SessionHandle, attempt: Attempt) -> _Rewound | None:
+        with write_transaction(now.using):
+            pk = now.lock()
+            if pk is None:
+                return None
+            items = locked_items(pk, now.using)
+            if attempt.again and tried and _is_gone(items, tried[-1].cut):
+                # By an earlier try, whose answer was lost.
+                return tried[-1]
+            cut = choose(items)
+            rewound = _read(items, pk, cut)
+            tried.append(rewound)
+            row = now.rows().select_for_update().get()
+            _remove(items, row, rewound)
+        return rewound
+
+    rewound = perform_on(handle, work)
+    if rewound is None:
+        raise SessionGone("There is no such session.")
+    handle.pin(rewound.pk)
+    announce(
+        session_rewound,
+        handle,
+        rewound.pk,
+        before_turn=rewound.cut.turn,
+        count=len(rewound.items),
+    )
+    return rewound
+
+
+def _is_gone(items: SessionItemQuerySet, cut: Cut) -> bool:
+    opening = items.filter(position=cut.first_position).values_list("pk")
+    return opening.first() is None
+
+
+def _find_last_cut(items: SessionItemQuerySet) -> Cut:
+    messages = items.filter(role="user").order_by("-position")
+    for turn in messages.values_list("turn", flat=True).iterator(chunk_size=_CHUNK):
+        try:
+            return find_cut(items, turn)
+        except InsideSummary:
+            # The copy of a message: the message itself comes next.
+            continue
+    raise TurnGone("The session has no turn to retry.")
+
+
+def _read(items: SessionItemQuerySet, pk: UUID, cut: Cut) -> _Rewound:
+    rewound = _Rewound(pk, cut)
+    rows = items.filter(cut.behind()).order_by("position")
+    broken = []
+    for position, turn, role, replaced_at, text in rows.values_list(
+        "position", "turn", "role", "replaced_at", RAW
+    ):
+        if replaced_at is None:
+            rewound.live += 1
+            rewound.live_turns += role == "user"
+        item = decode_item(text)
+        if item is None:
+            broken.append(position)
+            continue
+        rewound.items.append(item)
+        if turn == cut.turn:
+            rewound.opening.append(item)
+    if broken:
+        logger.warning(
+            "Rows of session %s do not decode and were removed: positions %s.",
+            pk,
+            ", ".join(map(str, broken)),
+        )
+    return rewound
+
+
+def _remove(items: SessionItemQuerySet, row: AgentSession, rewound: _Rewound) -> None:
+    cut = rewound.cut
+    items.filter(cut.behind()).delete()
+    for position, turn in cut.moved.items():
+        items.filter(position=position).update(turn=turn)
+    changes: dict[str, Any] = {
+        "rewound_before": row.next_turn,
+        "item_count": max(0, row.item_count - rewound.live),
+        "turn_count": max(0, row.turn_count - rewound.live_turns),
+        "updated_at": timezone.now(),
+    }
+    if cut.restored:
+        items.filter(replaced_at__in=cut.restored).update(replaced_at=None)
+        live = items.live()
+        changes["item_count"] = live.count()
+        changes["turn_count"] = live.filter(role="user").count()
+    if row.preview:
+        changes["preview"] = _preview(items) if changes["turn_count"] else ""
+    AgentSession.objects.using(items.db).filter(pk=row.pk).update(**changes)
+
+
+def _preview(items: SessionItemQuerySet) -> str:
+    # Mostly that of the first message, which stays.
+    texts = items.filter(role="user").order_by("position").values_list(RAW, flat=True)
+    previews = (preview_text(decode_item(text) or {}) for text in texts.iterator())
+    return next(filter(None, previews), "")
