@@ -5,7 +5,8 @@ from collections import Counter
 from functools import partial
 from unittest import mock
 
-from asgiref.sync import async_to_sync
+from agents import Runner, function_tool
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connections
@@ -26,6 +27,8 @@ from agent_sessions.models import (
     SessionItem,
 )
 from agent_sessions.store import erasure
+from tests.fakes import RUN_CONFIG, agent, call
+from tests.fakes import say as say_as_agent
 from tests.projects.cases import USER_MODELS, ProjectTestCase, create_users, say
 from tests.scanning import find_words
 from tests.test_access import create_staff
@@ -222,15 +225,30 @@ class ErasureTests(TestCase):
         add = async_to_sync(session.add_items)
         add([say("sesame")])
         store.erase_user(self.ann, by="me")
-        for call in (
+        for act in (
             partial(add, [say("sesame")]),
             async_to_sync(session.get_items),
             async_to_sync(session.pop_item),
             async_to_sync(session.clear_session),
         ):
             with self.assertRaises(SessionGone):
-                call()
+                act()
         assert find_words(SECRETS) == set()
+
+    async def test_a_run_in_whose_middle_its_user_is_erased_ends(self):
+        @function_tool
+        async def forget() -> str:
+            """Erase whoever asks."""
+            await sync_to_async(store.erase_user)(self.ann, by="the user")
+            return "sesame is forgotten"
+
+        session = DjangoSession("hers", user=self.ann)
+        helper = agent([call("forget")], [say_as_agent("sesame")], tools=[forget])
+        with self.assertRaises(SessionGone):
+            await Runner.run(helper, "sesame!", session=session, run_config=RUN_CONFIG)
+        receipt = await ErasureReceipt.objects.aget()
+        assert receipt.sessions == 1 and receipt.items >= 1
+        assert await sync_to_async(find_words)(SECRETS) == set()
 
     def test_what_is_written_meanwhile_goes_as_well(self):
         self.fill()
