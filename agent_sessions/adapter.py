@@ -8,14 +8,15 @@ parties: nothing here imports the SDK until somebody who runs it hands something
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from agent_sessions import store
+from agent_sessions import metering, store
 from agent_sessions.crossing import cross
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.metadata import Metadata
@@ -24,11 +25,13 @@ from agent_sessions.store.claims import EXPIRES_IN
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.owners import User, clean_user_id, owner_id
 from agent_sessions.store.turns import Turn
+from agent_sessions.usage import TokenUsage
 
 if TYPE_CHECKING:
-    from agents import TResponseInputItem
+    from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
+    Wrapper: TypeAlias = RunContextWrapper[Any] | None
     Settings: TypeAlias = SessionSettings | dict[str, Any] | None
 
 T = TypeVar("T")
@@ -189,8 +192,15 @@ class DjangoSession:
             value = SessionSettings(**value)
         self._session_settings = value
 
+    # The SDK hands its wrapper, with what the run has used so far, to sessions whose
+    # four methods all name it (0.20 and later).
+
     async def get_items(
-        self, limit: int | None = None, *, turn: int | None = None
+        self,
+        limit: int | None = None,
+        *,
+        turn: int | None = None,
+        wrapper: Wrapper = None,
     ) -> list[TResponseInputItem]:
         """
         Return the newest ``limit`` items, oldest first; all if it is negative.
@@ -198,6 +208,8 @@ class DjangoSession:
         None takes the limit of ``session_settings``, and all if that has none. With
         ``turn`` only the items of that turn, whatever ``session_settings`` say.
         """
+        if wrapper is not None:
+            metering.notice(wrapper.usage, self._key)
         settings = self.session_settings
         if limit is None and turn is None and settings is not None:
             limit = settings.limit
@@ -241,24 +253,74 @@ class DjangoSession:
         """Return the newest turns in whose messages the words stand, oldest first."""
         return await self._cross(store.find_turns, words, limit=limit, before=before)
 
-    async def add_items(self, items: list[TResponseInputItem]) -> None:
+    async def add_items(
+        self, items: list[TResponseInputItem], *, wrapper: Wrapper = None
+    ) -> None:
         """
         Store ``items`` behind the last one, all or none.
 
-        Raise InvalidItem, naming the path, for what is not JSON, and ItemTooLarge for
-        an item that the database does not take.
+        What the run of ``wrapper`` has used since the last call is added to the session
+        and to the turn. Raise InvalidItem, naming the path, for what is not JSON, and
+        ItemTooLarge for an item that the database does not take.
         """
         # A copy: the caller may change its list while the call waits for its turn.
-        await self._cross(store.append_items, list(items))
+        batch = list(items)
+        if wrapper is None or not batch:
+            await self._cross(store.append_items, batch)
+        else:
+            totals = wrapper.usage
+            await self._cross(partial(self._append_counted, totals), batch)
 
-    async def pop_item(self) -> TResponseInputItem | None:
+    async def pop_item(self, *, wrapper: Wrapper = None) -> TResponseInputItem | None:
         """Remove the newest item and return it; None if there is none."""
         item: Any = await self._cross(store.pop_item)
         return item
 
-    async def clear_session(self) -> None:
+    async def clear_session(self, *, wrapper: Wrapper = None) -> None:
         """Remove all items; the session keeps its owner, title and metadata."""
         await self._cross(store.clear_session)
+
+    async def get_usage(self) -> TokenUsage:
+        """Return what the session's runs have used so far."""
+        return await self._cross(store.read_usage)
+
+    async def store_run_usage(self, result: Any) -> TokenUsage:
+        """
+        Store what a run has used and no call has stored yet, and return it.
+
+        ``result`` is what the Runner returned, or the ``run_data`` of what it raised.
+        Needed where the run's last tokens were followed by no item (an output guardrail
+        stopped it, the model failed), and behind a wrapper that keeps the run's totals
+        to itself, as the SDK's compaction session does.
+        """
+        return await self._cross(
+            partial(self._store_rest, result.context_wrapper.usage)
+        )
+
+    def _append_counted(
+        self, totals: Any, handle: SessionHandle, items: list[Any]
+    ) -> None:
+        with self._counting(totals) as usage:
+            store.append_items(handle, items, usage=usage)
+
+    def _store_rest(self, totals: Any, handle: SessionHandle) -> TokenUsage:
+        with self._counting(totals, known=False) as usage:
+            if usage:
+                store.record_usage(handle, usage)
+        return usage
+
+    @contextmanager
+    def _counting(self, totals: Any, *, known: bool = True) -> Iterator[TokenUsage]:
+        usage = metering.take(totals, self._key, known=known)
+        try:
+            yield usage
+        except BaseException:
+            metering.give_back(totals, self._key, usage)
+            raise
+
+    @property
+    def _key(self) -> metering.Key:
+        return self._using, self.session_id
 
     async def claim(self, user: User) -> None:
         """

@@ -519,7 +519,7 @@ class CostTests(AdminTestCase):
             url = reverse("admin:agent_sessions_agentsession_delete", args=[row.pk])
             with self.assertNumQueries(4):
                 self.assertContains(self.client.get(url), f"{size}</li>")
-            with self.assertNumQueries(15):
+            with self.assertNumQueries(16):
                 self.client.post(url, {"post": "yes"})
         assert not AgentSession.objects.exists() and not SessionItem.objects.exists()
 

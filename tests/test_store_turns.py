@@ -69,10 +69,10 @@ class TurnTests(TestCase):
         numbers = [[turn.number for turn in page] for page in seen]
         assert numbers == [[5, 6, 7], [2, 3, 4], [1]]
 
-    def test_a_page_is_four_statements(self):
+    def test_a_page_is_five_statements(self):
         for number in range(30):
             store.append_items("s", [ask(str(number)), answer("ok")])
-        with self.assertNumQueries(4):
+        with self.assertNumQueries(5):
             assert len(store.get_turns("s", limit=25)) == 25
 
     def test_turns_before_many_that_were_replaced_are_found(self):
@@ -83,7 +83,7 @@ class TurnTests(TestCase):
         ]
         store.replace_tail("s", positions, [ask("last")])
         # The session, four times which turns and what they hold, and their details.
-        with self.assertNumQueries(10):
+        with self.assertNumQueries(11):
             turns = store.get_turns("s", limit=4)
         assert [turn.preview for turn in turns] == ["first", "last"]
 

@@ -19,6 +19,7 @@ from agent_sessions.models.sessions import (
     keep_or_delete,
     sessions_aside,
 )
+from agent_sessions.models.usage import TurnUsage
 
 __all__ = [
     "KEY_MAX_LENGTH",
@@ -34,6 +35,7 @@ __all__ = [
     "SessionAccessQuerySet",
     "SessionItem",
     "SessionItemQuerySet",
+    "TurnUsage",
     "keep_or_delete",
     "sessions_aside",
 ]

@@ -51,6 +51,12 @@ from agent_sessions.store.transcripts import (
 )
 from agent_sessions.store.transfers import transfer_session, transfer_sessions
 from agent_sessions.store.turns import find_turns, get_turns
+from agent_sessions.store.usage import (
+    get_usage_by_day,
+    get_usage_by_turn,
+    read_usage,
+    record_usage,
+)
 from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
 __all__ = [
@@ -73,6 +79,8 @@ __all__ = [
     "get_sessions",
     "get_sessions_for_user",
     "get_turns",
+    "get_usage_by_day",
+    "get_usage_by_turn",
     "insert_sessions",
     "iterate_keys",
     "iterate_rows",
@@ -85,8 +93,10 @@ __all__ = [
     "read_stored",
     "read_tail",
     "read_transcript_page",
+    "read_usage",
     "read_user_metadata",
     "record_access",
+    "record_usage",
     "remove_owners",
     "replace_items",
     "replace_tail",

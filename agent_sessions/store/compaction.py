@@ -165,5 +165,5 @@ def _finish(handle: SessionHandle, batch: list[NewItem]) -> None:
         turn_count=live.filter(role="user").count(),
         updated_at=timezone.now(),
     )
-    if batch and portable.append(handle, batch, Attempt()) is None:
+    if batch and portable.append(handle, batch, None, Attempt()) is None:
         raise SessionOwnershipError("The session is not open to this user.")

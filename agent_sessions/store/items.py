@@ -23,6 +23,7 @@ from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.dispatch import statements
 from agent_sessions.store.statements.results import Appended, Found, Row
 from agent_sessions.store.transactions import Attempt
+from agent_sessions.usage import TokenUsage
 
 logger = logging.getLogger("agent_sessions")
 
@@ -35,10 +36,13 @@ def append_items(
     items: Iterable[Item],
     *,
     user: User = None,
+    usage: TokenUsage | None = None,
     using: str | None = None,
 ) -> Appended | None:
     """
     Store ``items`` behind the session's last one, all or none, and return where.
+
+    ``usage`` is added to the session and to the turn of the last item.
 
     The session is created if there is none. An empty batch does nothing and returns
     None. Raise InvalidItem or ItemTooLarge for an item that cannot be stored,
@@ -54,7 +58,7 @@ def append_items(
 
     def work(now: SessionHandle, attempt: Attempt) -> Appended | None:
         try:
-            return statements(now.using).append(now, batch, attempt)
+            return statements(now.using).append(now, batch, usage, attempt)
         except IntegrityError:
             # On a second try: the first one's commit has arrived meanwhile.
             if attempt.again and (done := portable.find_batch(now, batch)):

@@ -20,7 +20,7 @@ from django.db.models import Count, Max, Min, Q
 
 from agent_sessions.encoding import decode_item
 from agent_sessions.fields import RAW
-from agent_sessions.models import SessionItem, SessionItemQuerySet
+from agent_sessions.models import SessionItem, SessionItemQuerySet, TurnUsage
 from agent_sessions.shapes import item_text, preview_text
 from agent_sessions.store.handles import (
     Session,
@@ -32,6 +32,7 @@ from agent_sessions.store.owners import User
 from agent_sessions.store.pairs import CALLS
 from agent_sessions.store.transactions import Attempt
 from agent_sessions.transcript.calls import tool_name
+from agent_sessions.usage import TokenUsage
 
 MAX_TURNS = 100
 # How many of a session's newest positions a search looks at.
@@ -48,7 +49,7 @@ class Turn:
     What a user's message led to; 0 is what came before the first one.
 
     ``preview`` is the start of the message, up to 200 characters, ``tools`` the names
-    of the tools in the order of their first use.
+    of the tools in the order of their first use. ``usage`` is what its runs have used.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Turn:
     ended_at: datetime
     item_count: int
     tools: tuple[str, ...] = ()
+    usage: TokenUsage = field(default_factory=TokenUsage)
 
 
 def get_turns(
@@ -83,7 +85,7 @@ def get_turns(
         if pk is None:
             return None
         items = _items(now, pk)
-        return _read_turns(items, _summarize(_before(items, before), limit))
+        return _read_turns(items, pk, _summarize(_before(items, before), limit))
 
     return perform_on(handle, work) or []
 
@@ -118,7 +120,7 @@ def find_turns(
         recent = items.live().filter(position__gte=end - SEARCHED_POSITIONS)
         numbers = _find_numbers(_before(recent, before), words, limit)
         rows = _summarize(items.filter(turn__in=numbers), limit)
-        return _read_turns(items, rows)
+        return _read_turns(items, pk, rows)
 
     return perform_on(handle, work) or []
 
@@ -171,14 +173,18 @@ def _summarize(items: SessionItemQuerySet, limit: int) -> list[Any]:
     return rows[:limit]
 
 
-def _read_turns(items: SessionItemQuerySet, rows: list[Any]) -> list[Turn]:
+def _read_turns(items: SessionItemQuerySet, pk: UUID, rows: list[Any]) -> list[Turn]:
     numbers = [row["turn"] for row in rows]
     details = _read_details(items, numbers) if numbers else {}
+    used = TurnUsage.objects.using(items.db).filter(session=pk, turn__in=numbers)
+    usages = {row.turn: row.usage for row in used}
     turns = []
     for row in reversed(rows):
         number = row.pop("turn")
         found = details[number]
-        turns.append(Turn(number, found.preview, tools=tuple(found.tools), **row))
+        usage = usages.get(number, TokenUsage())
+        tools = tuple(found.tools)
+        turns.append(Turn(number, found.preview, tools=tools, usage=usage, **row))
     return turns
 
 

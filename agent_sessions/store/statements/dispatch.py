@@ -11,13 +11,18 @@ from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements import mariadb, portable, postgresql, sqlite
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt
+from agent_sessions.usage import TokenUsage
 
 
 class Statements(Protocol):
     """The hot verbs, each as its database does it best."""
 
     def append(
-        self, handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+        self,
+        handle: SessionHandle,
+        batch: list[NewItem],
+        usage: TokenUsage | None,
+        attempt: Attempt,
     ) -> Appended | None: ...
 
     def read(self, handle: SessionHandle, limit: int | None) -> Found: ...

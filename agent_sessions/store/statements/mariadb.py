@@ -20,6 +20,7 @@ from agent_sessions.store.statements.phrases import (
     new_session_values,
     row_rule,
     row_values,
+    upsert_usage,
 )
 from agent_sessions.store.statements.portable import clear as clear
 from agent_sessions.store.statements.portable import pop as pop
@@ -27,6 +28,7 @@ from agent_sessions.store.statements.reading import read as read
 from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.statements.two_statements import Reserved
 from agent_sessions.store.transactions import Attempt
+from agent_sessions.usage import TokenUsage
 
 
 class _Refused(Exception):
@@ -34,12 +36,15 @@ class _Refused(Exception):
 
 
 def append(
-    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+    handle: SessionHandle,
+    batch: list[NewItem],
+    usage: TokenUsage | None,
+    attempt: Attempt,
 ) -> Appended | None:
     """Store the batch behind the session's last item; None if it is not open."""
     try:
         return two_statements.append(
-            handle, batch, attempt, pk=uuid7(), reserve=_reserve
+            handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve, count=_count
         )
     except _Refused:
         return None
@@ -57,16 +62,23 @@ def _reserve(
     turns = count_turns(batch)[-1]
     preview = batch_preview(batch)
     values = new_session_values(
-        handle, connection, pk=pk, batch=batch, turns=turns, preview=preview, now=now
+        handle,
+        connection,
+        pk=pk,
+        batch=batch,
+        turns=turns,
+        preview=preview,
+        now=now,
     )
     changed = [adapt_time(now, connection)]
     if preview:
         changed.insert(0, preview)
+    changes = counters(len(batch), turns, bool(preview))
     marks = ", ".join(["%s"] * len(values))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks}) ON DUPLICATE"
-            f" KEY UPDATE {counters(len(batch), turns, bool(preview))} RETURNING"
+            f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
+            f" ON DUPLICATE KEY UPDATE {changes} RETURNING"
             f" id, next_position, next_turn, rewound_before, {row_rule(handle)}",
             [*values, *changed, *row_values(handle, connection)],
         )
@@ -75,3 +87,21 @@ def _reserve(
         # There is no WHERE clause here that could hold the owner rule.
         raise _Refused
     return UUID(str(key)), position, turn, rewound_before
+
+
+def _count(
+    connection: BaseDatabaseWrapper,
+    session: UUID,
+    turn: int,
+    usage: TokenUsage,
+    now: datetime,
+) -> None:
+    upsert_usage(
+        connection,
+        session,
+        turn,
+        usage,
+        now,
+        conflict="ON DUPLICATE KEY UPDATE",
+        new="VALUES({})",
+    )

@@ -12,20 +12,24 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.models import AgentSession, SessionItem, TurnUsage
 from agent_sessions.store.batches import NewItem
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage, usage_day
 
 SESSION = AgentSession._meta.db_table
 ITEM = SessionItem._meta.db_table
+USAGE = TurnUsage._meta.db_table
 
 SESSION_COLUMNS = (
     "id, session_id, user_id, owned_at, title, preview, metadata, revision, "
     "item_count, turn_count, next_position, next_turn, created_at, updated_at"
 )
+USAGE_COLUMNS = f"session_id, turn, day, {', '.join(USAGE_FIELDS)}"
 ITEM_COLUMNS = "id, session_id, position, turn, type, role, data, created_at"
 
 
@@ -166,6 +170,35 @@ def insert_items(
     rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(batch))
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {ITEM} ({ITEM_COLUMNS}) VALUES {rows}", values)
+
+
+def upsert_usage(
+    connection: BaseDatabaseWrapper,
+    session: UUID,
+    turn: int,
+    usage: TokenUsage,
+    now: datetime,
+    *,
+    conflict: str,
+    new: str,
+) -> None:
+    """
+    Add the usage to the row of the turn, or make it.
+
+    ``conflict`` begins the clause for a row that is there; ``new`` spells there a
+    column of the row that was to be inserted.
+    """
+    added = ", ".join(
+        f"{name} = {USAGE}.{name} + {new.format(name)}" for name in USAGE_FIELDS
+    )
+    marks = ", ".join(["%s"] * (3 + len(USAGE_FIELDS)))
+    key = adapt_id(session, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {USAGE} ({USAGE_COLUMNS}) VALUES ({marks})"
+            f" {conflict} {added}",
+            [key, turn, usage_day(now), *usage.counts],
+        )
 
 
 _ID = AgentSession._meta.get_field("id")

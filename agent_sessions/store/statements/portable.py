@@ -8,6 +8,7 @@ failing later with "database is locked".
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,19 +24,28 @@ from django.utils import timezone
 
 from agent_sessions.encoding import decode_item
 from agent_sessions.fields import RAW
-from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
+from agent_sessions.models import (
+    AgentSession,
+    SessionItem,
+    SessionItemQuerySet,
+    TurnUsage,
+)
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt, write_transaction
+from agent_sessions.usage import TokenUsage, usage_day
 
 # What every database takes in one statement.
 _KEYS = 500
 
 
 def append(
-    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+    handle: SessionHandle,
+    batch: list[NewItem],
+    usage: TokenUsage | None,
+    attempt: Attempt,
 ) -> Appended | None:
     """Store the batch behind the session's last item; None if it is not open."""
     if attempt.again and (done := find_batch(handle, batch)):
@@ -88,6 +98,8 @@ def append(
                 )
                 position += 1
             SessionItem.objects.using(handle.using).bulk_create(rows)
+        if usage:
+            count_usage(pk, current, usage, using=handle.using, now=now)
     return Appended(pk, first_position, len(batch), current, created=pk == created)
 
 
@@ -182,6 +194,17 @@ def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
         pk: UUID = handle.rows().values_list("pk", flat=True).get()
         SessionItem.objects.using(handle.using).filter(session=pk).delete()
     return pk
+
+
+def count_usage(
+    session: UUID, turn: int, usage: TokenUsage, *, using: str, now: datetime
+) -> None:
+    """Add the usage to the row of the turn; the session's row is locked."""
+    rows = TurnUsage.objects.using(using)
+    counts = asdict(usage)
+    added = {name: F(name) + count for name, count in counts.items()}
+    if not rows.filter(session=session, turn=turn).update(**added):
+        rows.create(session_id=session, turn=turn, day=usage_day(now), **counts)
 
 
 def _reserve(handle: SessionHandle, batch: list[NewItem]) -> int:

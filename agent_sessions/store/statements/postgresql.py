@@ -27,6 +27,8 @@ from agent_sessions.store.statements.phrases import (
     ITEM_COLUMNS,
     SESSION,
     SESSION_COLUMNS,
+    USAGE,
+    USAGE_COLUMNS,
     count_turns,
     counters,
     new_session_values,
@@ -42,6 +44,7 @@ from agent_sessions.store.transactions import (
     in_transaction,
     lock_milliseconds,
 )
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage, usage_day
 
 # Four parameters an item; PostgreSQL takes 65 535 in a statement.
 _MAX_ITEMS = 10_000
@@ -50,28 +53,33 @@ _MAX_PREPARED = 4
 
 
 def append(
-    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+    handle: SessionHandle,
+    batch: list[NewItem],
+    usage: TokenUsage | None,
+    attempt: Attempt,
 ) -> Appended | None:
     """Store the batch behind the session's last item; None if it is not open."""
     if attempt.again and (done := portable.find_batch(handle, batch)):
         return done
     if len(batch) > _MAX_ITEMS or len(split_batch(batch, using=handle.using)) > 1:
-        return portable.append(handle, batch, attempt)
+        return portable.append(handle, batch, usage, attempt)
     connection = connections[handle.using]
     row = None
     pk = None
     if handle.pk is not None or not handle.absent:
-        row = _append(handle, batch, connection, None)
+        row = _append(handle, batch, usage, connection, None)
     if row is None and handle.pk is None:
         if in_transaction(connection):
             # A deferred key would fail only at the end of the caller's transaction.
             handle.refuse_missing_user()
         pk = uuid7()
-        row = _append(handle, batch, connection, pk)
+        row = _append(handle, batch, usage, connection, pk)
     if row is None:
         # Not open; or a rewind may have removed the turn that goes on here, which only
         # a look under the lock can tell.
-        return None if batch[0].starts_turn else portable.append(handle, batch, attempt)
+        if batch[0].starts_turn:
+            return None
+        return portable.append(handle, batch, usage, attempt)
     session, position, turn = row
     first_position = position - len(batch) + 1
     return Appended(session, first_position, len(batch), turn, created=session == pk)
@@ -146,6 +154,7 @@ def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
 def _append(
     handle: SessionHandle,
     batch: list[NewItem],
+    usage: TokenUsage | None,
     connection: BaseDatabaseWrapper,
     pk: UUID | None,
 ) -> tuple[UUID, int, int] | None:
@@ -176,6 +185,9 @@ def _append(
         )
         owned = owner_values(handle, connection)
         values = [*new, *_wait(connection), *changed, *owned, *alive]
+    if usage:
+        turn = [] if opened[-1] else [handle.turn]
+        values += [*turn, usage_day(now), *usage.counts]
     turn = [] if opened[0] else [handle.turn]
     if len(batch) == 1:
         item = batch[0]
@@ -186,7 +198,8 @@ def _append(
             values += [item.id, item.type, item.role, item.data]
     # Long batches are rare, and their statements too long to keep.
     build = _append_sql if len(batch) <= 32 else _append_sql.__wrapped__
-    sql = build(opened, bool(preview), rule, owner, not in_transaction(connection))
+    bounded = not in_transaction(connection)
+    sql = build(opened, bool(preview), bool(usage), rule, owner, bounded)
     rows = fetch_rows(connection, sql, values, again=len(batch) <= _MAX_PREPARED)
     return max(rows, key=lambda row: row[1]) if rows else None
 
@@ -205,7 +218,12 @@ def _bound(bounded: bool) -> str:
 
 @lru_cache(maxsize=512)
 def _append_sql(
-    opened: tuple[int, ...], preview: bool, rule: str, owner: str, bounded: bool
+    opened: tuple[int, ...],
+    preview: bool,
+    usage: bool,
+    rule: str,
+    owner: str,
+    bounded: bool,
 ) -> str:
     # The session's row first: its lock gives out positions, and the items follow from
     # what it returns, whatever happened while the statement waited for it. As few parts
@@ -239,9 +257,21 @@ def _append_sql(
     return (
         f"WITH s AS ({row} RETURNING s.id, s.next_position - {len(opened)} AS position,"
         f" s.next_turn - {opened[-1] + 1} AS turn)"
+        f"{_usage_sql(opened[-1]) if usage else ''}"
         f" INSERT INTO {ITEM} ({ITEM_COLUMNS})"
         f" SELECT {key}, s.id, s.position + {nr}, {turn}, {columns},"
         f" %s::timestamptz FROM {source} RETURNING session_id, position, turn"
+    )
+
+
+def _usage_sql(opened: int) -> str:
+    turn = f"s.turn + {opened}" if opened else "COALESCE(%s::int, s.turn)"
+    marks = ", ".join(["%s::bigint"] * len(USAGE_FIELDS))
+    added = ", ".join(f"{name} = u.{name} + excluded.{name}" for name in USAGE_FIELDS)
+    return (
+        f", u AS (INSERT INTO {USAGE} AS u ({USAGE_COLUMNS})"
+        f" SELECT s.id, {turn}, %s::date, {marks} FROM s"
+        f" ON CONFLICT (session_id, turn) DO UPDATE SET {added})"
     )
 
 

@@ -24,6 +24,7 @@ from agent_sessions.store.statements.phrases import (
     owner_values,
     row_rule,
     row_values,
+    upsert_usage,
 )
 from agent_sessions.store.statements.portable import clear as clear
 from agent_sessions.store.statements.portable import pop as pop
@@ -31,15 +32,21 @@ from agent_sessions.store.statements.reading import read as read
 from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.statements.two_statements import Reserved
 from agent_sessions.store.transactions import Attempt
+from agent_sessions.usage import TokenUsage
 
 _RETURNING = "RETURNING id, next_position, next_turn, rewound_before"
 
 
 def append(
-    handle: SessionHandle, batch: list[NewItem], attempt: Attempt
+    handle: SessionHandle,
+    batch: list[NewItem],
+    usage: TokenUsage | None,
+    attempt: Attempt,
 ) -> Appended | None:
     """Store the batch behind the session's last item; None if it is not open."""
-    return two_statements.append(handle, batch, attempt, pk=uuid7(), reserve=_reserve)
+    return two_statements.append(
+        handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve, count=_count
+    )
 
 
 def _reserve(
@@ -54,10 +61,11 @@ def _reserve(
     changed = [adapt_time(now, connection)]
     if preview:
         changed.insert(0, preview)
+    counted = len(batch), turns, bool(preview)
     fetch = partial(_fetch, connection)
     reserved = None
     if handle.pk is not None or not handle.absent:
-        changes = counters(len(batch), turns, bool(preview))
+        changes = counters(*counted)
         reserved = fetch(
             f"UPDATE {SESSION} SET {changes} WHERE {row_rule(handle)} {_RETURNING}",
             [*changed, *row_values(handle, connection)],
@@ -73,7 +81,7 @@ def _reserve(
             now=now,
         )
         marks = ", ".join(["%s"] * len(values))
-        changes = counters(len(batch), turns, bool(preview), f"{SESSION}.")
+        changes = counters(*counted, f"{SESSION}.")
         owner = owner_rule(handle, f"{SESSION}.")
         owned = owner_values(handle, connection)
         reserved = fetch(
@@ -86,6 +94,24 @@ def _reserve(
         # the write: a transaction that has read may be too late to become the writer.
         handle.refuse_missing_user()
     return reserved
+
+
+def _count(
+    connection: BaseDatabaseWrapper,
+    session: UUID,
+    turn: int,
+    usage: TokenUsage,
+    now: datetime,
+) -> None:
+    upsert_usage(
+        connection,
+        session,
+        turn,
+        usage,
+        now,
+        conflict="ON CONFLICT (session_id, turn) DO UPDATE SET",
+        new="excluded.{}",
+    )
 
 
 def _fetch(

@@ -18,12 +18,16 @@ from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.phrases import count_turns, insert_items
 from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.transactions import Attempt, write_transaction
+from agent_sessions.usage import TokenUsage
 
 # The session's key, its next position and turn after the batch was counted in, and the
 # turn before which there was a rewind.
 Reserved: TypeAlias = tuple[UUID, int, int, int]
 Reserve: TypeAlias = Callable[
     [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
+]
+Count: TypeAlias = Callable[
+    [BaseDatabaseWrapper, UUID, int, TokenUsage, datetime], None
 ]
 
 # Eight parameters an item; SQLite takes 32 766 in a statement.
@@ -33,16 +37,19 @@ _MAX_ITEMS = 4_000
 def append(
     handle: SessionHandle,
     batch: list[NewItem],
+    usage: TokenUsage | None,
     attempt: Attempt,
     *,
     pk: UUID,
     reserve: Reserve,
+    count: Count,
 ) -> Appended | None:
     """
     Reserve positions on the session's row, then insert the items.
 
     ``reserve`` counts the batch in, makes the row as ``pk`` if there is none, and
-    returns None if the session is not open.
+    returns None if the session is not open. ``count`` adds the usage to a turn, in a
+    statement more.
     """
     if attempt.again and (done := portable.find_batch(handle, batch)):
         return done
@@ -81,4 +88,6 @@ def append(
                 if opened := count_turns(chunk)[-1]:
                     turn += opened
                     current = turn
+        if usage:
+            count(connection, session, current, usage, now)
     return Appended(session, first_position, len(batch), current, created=session == pk)

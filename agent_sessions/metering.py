@@ -1,0 +1,107 @@
+"""
+How much of a run's running totals is counted already.
+
+The SDK hands its sessions one object that adds up what a run has used, and shares it
+with the agents that the run uses as tools. So what is counted is kept beside that
+object, not beside a session: between two sessions nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from agent_sessions.usage import TokenUsage, clean_usage
+
+# A database and a session id.
+Key: TypeAlias = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Meter:
+    root: Key
+    # Who was seen with the totals last, and what they were.
+    latest: Key
+    counted: TokenUsage
+    # What other sessions' runs had used before they were seen to count it.
+    owed: dict[Key, TokenUsage] = field(default_factory=dict)
+
+    def settle(self, key: Key, totals: TokenUsage) -> None:
+        more = totals.less(self.counted)
+        self.counted = totals
+        self.owe(key, more)
+
+    def owe(self, key: Key, usage: TokenUsage) -> None:
+        if usage:
+            self.owed[key] = self.owed.get(key, TokenUsage()) + usage
+
+    def collect(self, key: Key) -> TokenUsage:
+        # The run that the others are tools of comes last.
+        keys = list(self.owed) if key == self.root else [key]
+        return sum((self.owed.pop(it, TokenUsage()) for it in keys), TokenUsage())
+
+
+def notice(totals: Any, key: Key) -> None:
+    """
+    See a run begin to use the session: what was used before is not the session's.
+
+    A resumed run starts from the totals that it was interrupted with.
+    """
+    now = clean_usage(totals)
+    with _lock:
+        meter = _find(totals)
+        if meter is None:
+            _keep(totals, _Meter(key, key, now))
+        elif meter.latest != key:
+            meter.settle(meter.latest, now)
+            meter.latest = key
+
+
+def take(totals: Any, key: Key, *, known: bool = True) -> TokenUsage:
+    """
+    Return what the run has used since it was last counted, and count it.
+
+    Totals that were never noticed count as counted if they are ``known`` to be older
+    than the session's part in the run, else from zero.
+    """
+    now = clean_usage(totals)
+    with _lock:
+        meter = _find(totals)
+        if meter is None:
+            meter = _Meter(key, key, now if known else TokenUsage())
+            _keep(totals, meter)
+        meter.settle(key, now)
+        meter.latest = key
+        return meter.collect(key)
+
+
+def give_back(totals: Any, key: Key, usage: TokenUsage) -> None:
+    """Count the usage another time: it was not stored."""
+    with _lock:
+        meter = _find(totals)
+        if meter is not None:
+            meter.owe(key, usage)
+
+
+_lock = threading.Lock()
+# By id, because the SDK's totals compare by value and have no hash.
+_meters: dict[int, tuple[weakref.ref[Any], _Meter]] = {}
+
+
+def _find(totals: Any) -> _Meter | None:
+    found = _meters.get(id(totals))
+    return found[1] if found is not None and found[0]() is totals else None
+
+
+def _keep(totals: Any, meter: _Meter) -> None:
+    key = id(totals)
+    # Not under the lock: the collector may call it at any moment.
+    _meters[key] = weakref.ref(totals, lambda ref: _forget(key, ref)), meter
+
+
+def _forget(key: int, ref: weakref.ref[Any]) -> None:
+    found = _meters.get(key)
+    if found is not None and found[0] is ref:
+        _meters.pop(key, None)

@@ -1,0 +1,141 @@
+"""What sessions have used of models: written with the items, read by turn and day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+
+from django.db.models import QuerySet, Sum
+from django.utils import timezone
+
+from agent_sessions.exceptions import SessionGone
+from agent_sessions.models import TurnUsage
+from agent_sessions.store.handles import (
+    Session,
+    SessionHandle,
+    perform_on,
+    session_alias,
+    session_handle,
+)
+from agent_sessions.store.owners import User, owner_id
+from agent_sessions.store.statements.portable import count_usage
+from agent_sessions.store.transactions import Attempt, perform, write_transaction
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage
+
+# Under other names: an aggregate may not hide the column that it adds up.
+_SUMS = {f"sum_{name}": Sum(name) for name in USAGE_FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsage:
+    """What was used on a day, in UTC, by runs whose turns began on it."""
+
+    day: date
+    usage: TokenUsage
+
+
+def record_usage(
+    session: Session,
+    usage: TokenUsage,
+    *,
+    user: User = None,
+    using: str | None = None,
+) -> None:
+    """
+    Add ``usage`` to the session's last turn.
+
+    For what no item came with: append_items() takes the usage of its items. Raise
+    SessionGone if there is no such session, SessionOwnershipError if it is not open to
+    ``user``; OperationalError if the connection is lost while the database answers,
+    because nobody can tell then whether it was counted.
+    """
+    handle = session_handle(session, user=user, using=using)
+
+    def work(now: SessionHandle, attempt: Attempt) -> bool | None:
+        with write_transaction(now.using):
+            pk = now.lock()
+            if pk is None:
+                return None
+            turn = now.turn
+            if turn is None:
+                turn = now.rows().values_list("next_turn", flat=True).get() - 1
+            count_usage(pk, turn, usage, using=now.using, now=timezone.now())
+            attempt.sealed = True
+        return True
+
+    if perform_on(handle, work) is None:
+        raise SessionGone("There is no such session.")
+
+
+def read_usage(
+    session: Session, *, user: User = None, using: str | None = None
+) -> TokenUsage:
+    """
+    Return what the session's runs have used; nothing if there is no such session.
+
+    Raise SessionOwnershipError if it is not open to ``user``, SessionGone if it was
+    deleted.
+    """
+    handle = session_handle(session, user=user, using=using)
+
+    def work(now: SessionHandle, attempt: Attempt) -> TokenUsage | None:
+        pk = now.rows().values_list("pk", flat=True).first()
+        if pk is None:
+            return None
+        counts = (
+            TurnUsage.objects.using(now.using).filter(session=pk).aggregate(**_SUMS)
+        )
+        return TokenUsage(*(int(count or 0) for count in counts.values()))
+
+    return perform_on(handle, work) or TokenUsage()
+
+
+def get_usage_by_turn(
+    session: Session, *, user: User = None, using: str | None = None
+) -> dict[int, TokenUsage]:
+    """
+    Return what each turn has used that has used anything, by its number.
+
+    Turns that were removed are among them. Raise as read_usage() does.
+    """
+    handle = session_handle(session, user=user, using=using)
+
+    def work(now: SessionHandle, attempt: Attempt) -> dict[int, TokenUsage] | None:
+        pk = now.rows().values_list("pk", flat=True).first()
+        if pk is None:
+            return None
+        rows = TurnUsage.objects.using(now.using).filter(session=pk).order_by("turn")
+        return {row.turn: row.usage for row in rows}
+
+    return perform_on(handle, work) or {}
+
+
+def get_usage_by_day(
+    user: User,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    using: str | None = None,
+) -> list[DayUsage]:
+    """
+    Return what the user's sessions have used, by day, oldest first.
+
+    From ``since`` to ``until``, both included. Days without use are left out; no user
+    has used nothing. What a deleted session had used is not counted.
+    """
+    alias = session_alias(using)
+    key = owner_id(user)
+    if key is None:
+        return []
+    rows = TurnUsage.objects.using(alias).filter(session__user=key)
+    if since is not None:
+        rows = rows.filter(day__gte=since)
+    if until is not None:
+        rows = rows.filter(day__lte=until)
+    return perform(alias, partial(_sum_days, rows))
+
+
+def _sum_days(rows: QuerySet[TurnUsage], attempt: Attempt) -> list[DayUsage]:
+    days = rows.order_by("day").values_list("day").annotate(**_SUMS)
+    return [DayUsage(day, TokenUsage(*map(int, counts))) for day, *counts in days]
