@@ -40,6 +40,7 @@ $(VENV)/.demo-postgresql: $(VENV)/.demo
 demo: $(VENV)/.demo $(if $(filter postgres%,$(DATABASE_URL)),$(VENV)/.demo-postgresql)
 	@$(MANAGE) migrate --verbosity 0 --skip-checks
 	@$(MANAGE) create_demo_users
+	@$(MANAGE) seed_demo
 	@$(MANAGE) demo_conversation
 ifneq ($(SERVE),0)
 	@$(MANAGE) serve_demo $(PORT)

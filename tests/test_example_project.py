@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from importlib import import_module
@@ -47,6 +48,21 @@ class ExampleProjectTests(SimpleTestCase):
             [line for line in story if "(process" not in line] for story in stories
         )
         assert first == second
+
+    def test_a_month_is_seeded_once(self):
+        self.site.manage("migrate", "--verbosity", "0", "--skip-checks")
+        self.site.manage("create_demo_users")
+        (seeded,) = re.findall(r"(\d+) imported", self.site.manage("seed_demo"))
+        assert int(seeded) > 150
+        assert self.site.manage("seed_demo") == ""
+        self.site.manage("check_agent_sessions")  # what was written is whole
+        code = (
+            "from agent_sessions.models import AgentSession as S;"
+            "print(S.objects.count(), S.objects.archived().exists(),"
+            " S.objects.filter(user__username='alice').count() > 20)"
+        )
+        counted = self.site.manage("shell", "--no-imports", "-c", code)
+        assert counted == f"{seeded} True True\n"
 
     def test_the_site_is_on_the_database_under_test(self):
         code = "from django.db import connection; print(connection.vendor)"

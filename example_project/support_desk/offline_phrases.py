@@ -6,14 +6,14 @@ import json
 import re
 
 WORDS = {
-    "en": "am and did do hello hey hi i is it my name order thank thanks the what "
-    "when where which who you your",
-    "de": "bestellung bin danke das der die du guten habe hallo heiße heisse ich ist "
-    "mein meine name tag und wann war was welche wer wie wo",
-    "fr": "ai appelle arrive bonjour bonsoir combien comment commande est et je la le "
-    "ma merci mon nom où quand quel quelle qui salut suis",
+    "en": "about am and did do hello hey hi i is it lamps my name order tell thank "
+    "thanks the what when where which who you your",
+    "de": "bestellung bin danke das der die du guten habe haben hallo heiße heisse ich "
+    "ist lampen mein meine name sie tag und wann war was welche wer wie wo",
+    "fr": "ai appelle arrive bonjour bonsoir combien comment commande est et faites je "
+    "la lampes le ma merci mon nom où quand quel quelle quelles qui salut suis vous",
     "es": "buenas buenos como cómo cuál cuándo dónde el es está gracias hola llamo "
-    "llega me mi nombre pedido por qué quién soy y",
+    "llega lámparas me mi nombre pedido por qué quién soy tienen y",
 }
 VOCABULARIES = {language: set(words.split()) for language, words in WORDS.items()}
 

@@ -18,6 +18,16 @@ ORDERS: dict[str, dict[str, Order]] = {
         "1002": Order(item="Nova lamp", status="packing", days=3),
         "1004": Order(item="Vega lamp", status="shipped", days=4),
     },
+    "carla": {"1005": Order(item="Luna lamp", status="shipped", days=3)},
+    "chloe": {"1006": Order(item="Pico lamp", status="delivered", days=6)},
+    "emre": {"1007": Order(item="Nova lamp", status="packing", days=6)},
+    "finn": {"1008": Order(item="Vega lamp", status="shipped", days=3)},
+    "grace": {"1009": Order(item="Luna lamp", status="delivered", days=4)},
+    "hugo": {"1010": Order(item="Pico lamp", status="packing", days=6)},
+    "ines": {"1011": Order(item="Nova lamp", status="shipped", days=5)},
+    "jonas": {"1012": Order(item="Vega lamp", status="delivered", days=6)},
+    "kim": {"1013": Order(item="Luna lamp", status="packing", days=2)},
+    "lea": {"1014": Order(item="Pico lamp", status="shipped", days=6)},
 }
 
 
