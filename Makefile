@@ -38,9 +38,7 @@ $(VENV)/.demo-postgresql: $(VENV)/.demo
 	@touch $@
 
 demo: $(VENV)/.demo $(if $(filter postgres%,$(DATABASE_URL)),$(VENV)/.demo-postgresql)
-	@$(MANAGE) migrate --verbosity 0 --skip-checks
-	@$(MANAGE) create_demo_users
-	@$(MANAGE) seed_demo
+	@$(MANAGE) prepare_demo
 	@$(MANAGE) demo_conversation
 ifneq ($(SERVE),0)
 	@$(MANAGE) serve_demo $(PORT)

@@ -81,7 +81,7 @@ class CrowdTests(SimpleTestCase):
     def test_fifty_visitors_stream_at_once(self):
         site = ExampleSite(OFFLINE_PAUSE="0.02")
         self.addCleanup(site.close)
-        site.manage("migrate", "--verbosity", "0", "--skip-checks")
+        site.manage("prepare_demo")
         site.serve()
         names = [f"V{chr(65 + n // 26)}{chr(97 + n % 26)}x" for n in range(VISITORS)]
         connections, done = [], threading.Event()

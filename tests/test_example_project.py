@@ -31,10 +31,9 @@ class ExampleProjectTests(SimpleTestCase):
         self.addCleanup(self.site.close)
 
     def test_the_demo_tells_the_same_story_twice(self):
-        self.site.manage("migrate", "--verbosity", "0", "--skip-checks")
+        self.site.manage("prepare_demo")
         stories = []
         for _ in range(2):
-            self.site.manage("create_demo_users")
             stories.append(self.site.manage("demo_conversation").splitlines())
         for story in stories:
             text = "\n".join(story)
@@ -50,11 +49,9 @@ class ExampleProjectTests(SimpleTestCase):
         assert first == second
 
     def test_a_month_is_seeded_once(self):
-        self.site.manage("migrate", "--verbosity", "0", "--skip-checks")
-        self.site.manage("create_demo_users")
-        (seeded,) = re.findall(r"(\d+) imported", self.site.manage("seed_demo"))
+        (seeded,) = re.findall(r"(\d+) imported", self.site.manage("prepare_demo"))
         assert int(seeded) > 150
-        assert self.site.manage("seed_demo") == ""
+        assert self.site.manage("prepare_demo") == ""
         self.site.manage("check_agent_sessions")  # what was written is whole
         code = (
             "from agent_sessions.models import AgentSession as S;"
@@ -80,7 +77,7 @@ class ExampleProjectTests(SimpleTestCase):
             settings = Path(folder) / "production.py"
             settings.write_text("from example.settings import *\nDEBUG = False\n")
             process = self.site.run(
-                "create_demo_users",
+                "prepare_demo",
                 "--settings=production",
                 f"--pythonpath={folder}",
             )

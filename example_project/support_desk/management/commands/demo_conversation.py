@@ -39,18 +39,32 @@ class Command(BaseCommand):
 
     def handle(self, *, step: str | None, **options: Any) -> None:
         if step is not None:
-            getattr(self, step)()
+            if step != "trespass":
+                import support_desk.agent  # noqa: F401
+            if sys.stdin.readline():
+                getattr(self, step)()
             return
         self.stdout.write(f"An agent with its memory in {connection.display_name}.")
         self.stdout.flush()  # before the others write
-        for step in STEPS:
-            manage = settings.BASE_DIR / "manage.py"
-            command = [sys.executable, manage, "demo_conversation", "--step", step]
-            if code := subprocess.run(command).returncode:
-                sys.exit(code)  # it has said why
+        manage = settings.BASE_DIR / "manage.py"
+        command = [sys.executable, manage, "demo_conversation", "--step"]
+        # All begin at once, because the SDK takes more than a second to import, and
+        # wait for their turn.
+        processes = [
+            subprocess.Popen(
+                [*command, step],
+                env={**os.environ, "OFFLINE_PAUSE": "0"},
+                stdin=subprocess.PIPE,
+            )
+            for step in STEPS
+        ]
+        code = 0
+        for process in processes:
+            process.communicate(b"" if code else b"go\n")
+            code = code or process.returncode  # it has said why
+        if code:
+            sys.exit(code)
         self.stdout.write("")
-
-    # The agent is imported where it runs: the SDK takes more than a second.
 
     def meet(self) -> None:
         from support_desk.agent import is_offline

@@ -12,16 +12,20 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from agent_sessions.models import AgentSession
+from support_desk.demo_users import create_demo_users
 from support_desk.seeds import CUSTOMERS, PREFIX, write_month
 
 
 class Command(BaseCommand):
-    help = "Fill the demo with a month of sessions, unless they are there already."
+    help = "Make tables, users with known passwords, and a month of sessions, once."
     requires_system_checks: list[str] = []
 
     def handle(self, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("Sessions that nobody had are for DEBUG only.")
+            raise CommandError("Users with known passwords are for DEBUG only.")
+        # One command, because each starts Django anew.
+        call_command("migrate", verbosity=0, skip_checks=True)
+        create_demo_users()
         if AgentSession.objects.filter(session_id__startswith=PREFIX).exists():
             return
         nobody = make_password(None)  # of those that nobody logs in as
