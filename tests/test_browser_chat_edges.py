@@ -20,6 +20,8 @@ LAST_WORDS = "a letter from the person who made it."
 
 
 class EdgeTests(ChatBrowserCase):
+    pause = "0.05"  # an answer about lamps takes four seconds
+
     def begin(self, page, text=LAMPS):
         say(page, text)
         page.locator(".live").wait_for()
@@ -50,7 +52,7 @@ class EdgeTests(ChatBrowserCase):
         page.close()
         page = self.tab(context)
         page.goto("about:blank")
-        page.wait_for_timeout(6000)  # the agent ends without anybody
+        page.wait_for_timeout(7000)  # the agent ends without anybody
         page.goto(url)
         assert wait_for_answer(page, 2) == [answer, answer]
         assert self.said(page) == ["You", "Agent"] * 2

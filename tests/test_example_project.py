@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from unittest import mock
@@ -209,3 +212,56 @@ class OfflineModelTests(TestCase):
         assert "".join(pieces) == result.final_output
         assert [result.final_output] == await self.ask("Where is #1001?")
         assert len(await session.get_items()) == 8
+
+
+class Compatible(BaseHTTPRequestHandler):
+    """The least of a server with OpenAI's chat completions."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, self.headers["Authorization"], asked))
+        message = {"role": "assistant", "content": "Hello from over there."}
+        answer = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": asked["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        }
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+class RealModelTests(TestCase):
+    def setUp(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Compatible)
+        self.server.asked = []
+        self.addCleanup(self.server.server_close)
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.server.shutdown)
+
+    async def test_a_base_url_takes_the_place_of_the_offline_model(self):
+        url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        environment = {
+            "OPENAI_API_KEY": "",
+            "OPENAI_BASE_URL": url,
+            "OPENAI_DEFAULT_MODEL": "small",
+        }
+        user = await User.objects.acreate(username="alice")
+        with mock.patch.dict(os.environ, environment):
+            result = await desk.answer(
+                "Hello", customer="alice", session=DjangoSession("desk", user=user)
+            )
+        assert result.final_output == "Hello from over there."
+        ((path, key, asked),) = self.server.asked
+        assert (path, key) == ("/v1/chat/completions", "Bearer none")
+        assert asked["model"] == "small"
+        assert asked["messages"][-1] == {"role": "user", "content": "Hello"}
+        assert asked["tools"][0]["function"]["name"] == "look_up_order"

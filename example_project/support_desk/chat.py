@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.http import (
+    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
@@ -71,6 +72,8 @@ async def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
 async def events(request: HttpRequest, pk: UUID, run: UUID) -> HttpResponseBase:
     """What the run says, as server-sent events: EventSource in the browser."""
     row = await sync_to_async(own_session)(request, pk)
+    if not await row.chat_runs.filter(pk=run).aexists():
+        raise Http404
     # Streams are long and many: none may keep a connection of the pool.
     await sync_to_async(connections.close_all)()
     last = request.headers.get("Last-Event-ID", "")

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BEAT_SECONDS = 1.0
+KEEP_SECONDS = 30.0
 # A run that was not seen for so long died with its process.
 DEAD_AFTER = timedelta(seconds=10)
 
@@ -131,7 +132,8 @@ async def _answer(
         )
     finally:
         talk.end(state)
-        talks.pop(run.pk, None)
+        # Who comes a little late still hears it.
+        asyncio.get_running_loop().call_later(KEEP_SECONDS, talks.pop, run.pk, None)
 
 
 async def _beat(run: ChatRun, talk: Talk) -> None:

@@ -103,7 +103,7 @@ def _write_session(
     updated_at = items[-1][1]
     archived = chance.random() < 0.15 and now - updated_at > timedelta(days=7)
     row = {
-        "id": _key(chance),
+        "id": _key(began, chance),
         "session_id": f"{PREFIX}{number}",
         "user": None,
         "username": username or None,
@@ -125,7 +125,7 @@ def _write_session(
     yield _line({"session": row})
     for position, (turn, created_at, item) in enumerate(items):
         place = {
-            "id": _key(chance),
+            "id": _key(created_at, chance),
             "position": position,
             "turn": turn,
             "type": item.get("type", ""),
@@ -142,7 +142,7 @@ def _turn(
     yield {"role": "user", "content": said[-1]}
     outputs = []
     for number in phrases.wanted_orders(said):
-        call_id = f"call_{_key(chance)}"
+        call_id = f"call_{chance.getrandbits(64):x}"
         unknown = {"status": "unknown" if username else "not logged in"}
         found = orders_of(username).get(number, unknown)
         outputs.append(json.dumps({"order": number, **found}))
@@ -165,7 +165,7 @@ def _turn(
         else phrases.converse(said, language)
     )
     yield {
-        "id": f"msg_{_key(chance)}",
+        "id": f"msg_{chance.getrandbits(64):x}",
         "type": "message",
         "role": "assistant",
         "status": "completed",
@@ -173,8 +173,10 @@ def _turn(
     }
 
 
-def _key(chance: Random) -> str:
-    return str(UUID(int=chance.getrandbits(128), version=4))
+def _key(moment: datetime, chance: Random) -> str:
+    """Return a UUIDv7: the time comes first in it, as in all keys of the package."""
+    time = int(moment.timestamp() * 1000) << 80
+    return str(UUID(int=time | 0x7 << 76 | 0x2 << 62 | chance.getrandbits(62)))
 
 
 def _line(value: dict[str, Any]) -> str:

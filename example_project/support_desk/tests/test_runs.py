@@ -54,6 +54,20 @@ class RunTests(ChatCase):
         rest = await self.events(client, content, **{"Last-Event-ID": "2"})
         assert rest == whole[2:]
 
+    async def test_nobody_listens_to_somebody_elses_run(self):
+        alice, bob = await self.log_in(self.alice), await self.log_in(self.bob)
+        _, content = await self.post(alice, "start", text="Where is #1001?")
+        mine = await self.start(bob, "Hello")
+        run = content["events"].split("/")[-2]
+        for url in (content["events"], reverse("events", args=[mine.pk, run])):
+            assert (await bob.get(url)).status_code == 404
+
+    async def test_who_comes_late_still_hears_it(self):
+        client = await self.log_in(self.alice)
+        _, content = await self.post(client, "start", text="Where is #1001?")
+        await self.runs_end()
+        assert len(await self.events(client, content)) > 5
+
     async def test_the_run_goes_on_when_nobody_listens(self):
         client = await self.log_in(self.alice)
         row = await self.start(client, "I am Alice.")
