@@ -80,7 +80,7 @@ def end_dead_runs(session: AgentSession) -> None:
     dead = ChatRun.objects.filter(
         session=session, state=RUNNING, seen_at__lt=timezone.now() - DEAD_AFTER
     )
-    dead.update(state=ChatRun.State.FAILED, reason="The server was restarted.")
+    dead.update(state=ChatRun.State.FAILED, reason="The answer was interrupted.")
 
 
 def stop_run(session: AgentSession) -> None:

@@ -155,7 +155,7 @@ class RunTests(ChatCase):
             row, [{"role": "user", "content": "Hello"}]
         )
         response = await client.get(reverse("session", args=[row.pk]))
-        self.assertContains(response, "The server was restarted.")
+        self.assertContains(response, "The answer was interrupted.")
         assert (await self.post(client, "retry", row.pk))[0] == 202
         await self.runs_end()
         assert len(await read_words(row)) == 4

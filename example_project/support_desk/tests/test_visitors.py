@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 
 from asgiref.sync import sync_to_async
@@ -49,6 +50,21 @@ class VisitorTests(ChatCase):
         await self.runs_end()
         said = await sync_to_async(words)(row)
         assert said[-1] == ("assistant", "Your name is Sam.")
+
+    async def test_login_in_mid_answer_asks_to_ask_again(self):
+        os.environ["OFFLINE_PAUSE"] = "0.01"
+        visitor = AsyncClient()
+        await self.post(visitor, "start", text="I am Sam. About your lamps!")
+        await self.log_in_as(visitor, "alice")
+        await self.runs_end()
+        row = await AgentSession.objects.aget(user=self.alice)
+        page = await visitor.get(reverse("session", args=[row.pk]))
+        self.assertContains(page, "This session moved into an account.")
+        os.environ["OFFLINE_PAUSE"] = "0"
+        await self.post(visitor, "retry", row.pk)
+        await self.runs_end()
+        said = await sync_to_async(words)(row)
+        assert [role for role, _ in said] == ["user", "assistant"]
 
     async def test_a_password_takes_the_session_along_too(self):
         visitor = AsyncClient()
