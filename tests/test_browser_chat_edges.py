@@ -146,7 +146,9 @@ class EdgeTests(ChatBrowserCase):
         self.status(page, "What you wrote is still in the box")
         self.site.serve()
         # The page connects again by itself, and the run is given up after a while.
-        page.get_by_text("The answer was interrupted. What you wrote is kept.").wait_for()
+        page.get_by_text(
+            "The answer was interrupted. What you wrote is kept."
+        ).wait_for()
         page.get_by_role("button", name="Ask again").click()
         assert wait_for_answer(page, 2)[1].endswith(LAST_WORDS)
         page.get_by_role("button", name="Send").click()

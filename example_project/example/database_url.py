@@ -26,8 +26,13 @@ def parse_database_url(url: str) -> dict[str, Any]:
             "NAME": str(path),
             # A file, too: threads do not share a database in memory.
             "TEST": {"NAME": str(path.with_name(f"test_{path.name}"))},
-            # A transaction waits for its turn before it reads, not after.
-            "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+            "OPTIONS": {
+                # A transaction waits for its turn before it reads, not after.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                # Readers and the one writer do not wait for each other.
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
         }
     if parts.scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured(

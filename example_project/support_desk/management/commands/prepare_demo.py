@@ -36,4 +36,5 @@ class Command(BaseCommand):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "month.jsonl"
             path.write_text("".join(write_month(timezone.now())), encoding="utf-8")
+            self.stdout.write("A month of sessions for the lists and charts.")
             call_command("import_agent_sessions", str(path), stdout=self.stdout)
