@@ -24,7 +24,7 @@ class MemoryTests(TransactionTestCase):
                 write_rows(path, given)
                 # Written, and then compared.
                 for expected in (ITEMS, 0):
-                    items, _, before, after = run(
+                    items, _, _, before, after = run(
                         path, connection.settings_dict["NAME"]
                     )
                     assert items == expected

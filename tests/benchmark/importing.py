@@ -53,7 +53,10 @@ def make_item(number: int) -> dict[str, object]:
 
 
 def measure(path: str) -> None:
-    """Import the file in this process; print seconds, and megabytes at both ends."""
+    """
+    Import the file in this process; print items, seconds, those of this process's CPU,
+    and megabytes at both ends.
+    """
     from django.db import connection
 
     from agent_sessions.importers.opening import open_source
@@ -62,14 +65,14 @@ def measure(path: str) -> None:
 
     connection.ensure_connection()
     before = _megabytes()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     report = Report()
     with closing(open_source(path)) as source:
         for outcome in import_sessions(source):
             report.add(outcome)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     assert not report.failures, str(report)
-    print(json.dumps([report.items, seconds, before, _megabytes()]))
+    print(json.dumps([report.items, seconds, busy, before, _megabytes()]))
 
 
 def _megabytes() -> float:
@@ -119,10 +122,10 @@ def main() -> None:
             call_command("migrate", verbosity=0)
             try:
                 for title in ("import", "again"):
-                    items, seconds, before, after = run(path, name)
+                    items, seconds, busy, before, after = run(path, name)
                     print(
                         f"{connection.vendor}, {sessions} session(s), {title}: "
-                        f"{items:.0f} items, {seconds:.1f} s, "
+                        f"{items:.0f} items, {seconds:.1f} s ({busy:.1f} s of CPU), "
                         f"{options.items / seconds:.0f} items/s, "
                         f"{after - before:.0f} MB more than {before:.0f} MB",
                         flush=True,
