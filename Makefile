@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check check-postgresql check-sqlite-mariadb bench
 
 # The first of these that runs and is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -62,7 +62,8 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@touch $@
 
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
-	concurrency contract healing ownership statements store_items wrappers))
+	concurrency contract healing metering ownership rewinding statements store_items \
+	usage wrappers))
 
 CHAT := $(wildcard tests/test_browser_chat*.py)
 
@@ -71,17 +72,25 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet
-	TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet
-	TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet -m browser
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet -m browser $(CHAT)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line --keep-going \
+		check-postgresql check-sqlite-mariadb
+
+# Two lanes, for two cores. PostgreSQL has all of one, because it has 100 connections.
+PYTEST := $(BIN)/python -m pytest --quiet
+
+check-postgresql:
+	TEST_DATABASE=postgresql $(PYTEST)
+	TEST_DATABASE=postgresql $(PYTEST) -m browser $(CHAT)
 	@# The store's other path, and psycopg's other way to bind.
-	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(BIN)/python -m pytest --quiet $(STORE)
-	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(BIN)/python -m pytest --quiet $(STORE)
-	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(BIN)/python -m pytest --quiet $(STORE)
-	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql \
-		$(BIN)/python -m pytest --quiet $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
+	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
+
+check-sqlite-mariadb:
+	TEST_DATABASE=mariadb $(PYTEST)
+	TEST_DATABASE=sqlite $(PYTEST)
+	TEST_DATABASE=sqlite $(PYTEST) -m browser
+	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE)
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml
 	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \
