@@ -172,7 +172,10 @@ class _Import:
             for planned in new:
                 yield self._rehearse(planned, Kind.IMPORTED)
             return
-        arrivals = [Arrival(planned.row, planned.items) for planned in new]
+        arrivals = [
+            Arrival(planned.row, planned.items, planned.session.usage)
+            for planned in new
+        ]
         try:
             store.insert_sessions(arrivals, using=self._alias)
         except (SessionExists, *_REFUSED) as error:

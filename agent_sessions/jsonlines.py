@@ -6,7 +6,8 @@ each session, ``{"session": {...}}``, followed by its items, oldest first,
 ``{"item": {...}}``. Replaced items are among them. An item's ``data`` is the item
 itself; or a string, the text of a row that JSON would not give back to the letter
 (broken rows). Times are ISO 8601, keys are UUIDs; ``user`` is the owner's key as text
-and ``username`` their user name.
+and ``username`` their user name. A session's ``usage`` is a list with one list for each
+turn that has used anything: its number, its day, and the counts of TokenUsage in order.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from uuid import UUID
 from agent_sessions.encoding import decode_item, encode_item
 from agent_sessions.exceptions import InvalidItem
 from agent_sessions.fields import RAW
-from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionItem
+from agent_sessions.models import (
+    AgentSession,
+    AgentSessionQuerySet,
+    SessionItem,
+    TurnUsage,
+)
+from agent_sessions.usage import USAGE_FIELDS
 
 FORMAT = "agent_sessions"
 VERSION = 1
@@ -45,9 +52,11 @@ def dump_sessions(
     remaining = iter(sessions)
     while keys := list(islice(remaining, SESSIONS_AT_ONCE)):
         rows = known.select_related("user").in_bulk(keys)
+        usage = _read_usage(keys, using)
         for key in keys:
             if key in rows:
-                yield _line({"session": _dump_session(rows[key])})
+                session = {**_dump_session(rows[key]), "usage": usage.get(key, [])}
+                yield _line({"session": session})
                 yield from _dump_items(rows[key], using)
 
 
@@ -71,6 +80,14 @@ def _dump_session(row: AgentSession) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
+
+
+def _read_usage(keys: list[UUID], using: str) -> dict[UUID, list[list[Any]]]:
+    rows = TurnUsage.objects.using(using).filter(session__in=keys).order_by("turn")
+    usage: dict[UUID, list[list[Any]]] = {}
+    for key, *values in rows.values_list("session", "turn", "day", *USAGE_FIELDS):
+        usage.setdefault(key, []).append(values)
+    return usage
 
 
 def _dump_items(row: AgentSession, using: str) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from django.test import TestCase
 
 from agent_sessions import store
 from agent_sessions.models import AgentSession
+from agent_sessions.usage import TokenUsage
 from tests.imports import ImportCase
 from tests.nasty import NASTY_ITEMS
 
@@ -31,7 +32,8 @@ class JSONLinesTests(ImportCase, TestCase):
         store.replace_tail(owned, [17, 18], [{"role": "user", "content": "sum"}])
         store.update_session(owned, archived=True)
         row = store.create_session(None, session_id="visitor")
-        store.append_items(row, [{"role": "user", "content": "x"}] * 4)
+        used = TokenUsage(1, 10, 0, 5, 0, 15)
+        store.append_items(row, [{"role": "user", "content": "x"}] * 4, usage=used)
         store.rewind_session(row, before_turn=4)
         row.items.filter(position=1).update(data='{"broken')
         store.create_session(self.ann, session_id="orphan")
@@ -52,6 +54,7 @@ class JSONLinesTests(ImportCase, TestCase):
         path = self.export()
         AgentSession.objects.all().delete()
         assert "3 imported" in self.run_import(source=path)
+        assert store.get_usage_by_turn("visitor") == {4: TokenUsage(1, 10, 0, 5, 0, 15)}
         assert self.export("second").read_bytes() == path.read_bytes()
         assert "3 already there" in self.run_import(source=path)
         assert self.export("third").read_bytes() == path.read_bytes()

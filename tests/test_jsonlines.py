@@ -27,7 +27,7 @@ class DumpTests(TestCase):
         assert header == {"format": "agent_sessions", "version": 1}
         dumped = session["session"]
         columns = {field.name for field in AgentSession._meta.fields}
-        assert set(dumped) == columns | {"username"}
+        assert set(dumped) == columns | {"username", "usage"}
         assert (dumped["id"], dumped["user"]) == (str(row.pk), str(alice.pk))
         assert (dumped["title"], dumped["metadata"]) == ("Zoë", {"a": "é"})
         assert dumped["updated_at"] == row.updated_at.isoformat()
@@ -56,7 +56,7 @@ class DumpTests(TestCase):
         store.append_items("long", [say(str(n)) for n in range(201)])
         store.append_items("short", [say("x")])
         rows = {row.session_id: row for row in AgentSession.objects.all()}
-        with self.assertNumQueries(1 + 3 + 1):
+        with self.assertNumQueries(2 + 3 + 1):
             lines = self.dump(rows["long"].pk, rows["short"].pk)
         positions = [line["item"]["position"] for line in lines if "item" in line]
         assert positions == [*range(201), 0]

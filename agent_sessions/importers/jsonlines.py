@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,8 @@ from agent_sessions.encoding import encode_item
 from agent_sessions.exceptions import InvalidItem, InvalidSource
 from agent_sessions.importers.records import SourceItem, SourceItems, SourceSession
 from agent_sessions.jsonlines import FORMAT, VERSION
+from agent_sessions.store.imports import TurnUse
+from agent_sessions.usage import TokenUsage
 
 _TIMES = ("owned_at", "archived_at", "created_at", "updated_at")
 _NUMBERS = (
@@ -111,9 +113,16 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
             username=username,
             metadata=values["metadata"],
             columns=columns,
+            usage=[_read_use(it) for it in values.get("usage", [])],
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _fault(number, "is not a session as this version writes it") from None
+
+
+def _read_use(values: Any) -> TurnUse:
+    turn, day, *counts = values
+    usage = TokenUsage(*map(_count, counts))
+    return TurnUse(_number(turn), date.fromisoformat(day), usage)
 
 
 def _read_item(values: Any, number: int) -> SourceItem:
@@ -161,6 +170,12 @@ def _string(value: Any, length: int | None = None) -> str:
 
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
         raise TypeError
     return value
 

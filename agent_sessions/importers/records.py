@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
+
+from agent_sessions.store.imports import TurnUse
 
 
 class SourceItem(NamedTuple):
@@ -51,6 +53,7 @@ class SourceSession:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     branch_of: str | None = None
     columns: Mapping[str, Any] | None = None
+    usage: Sequence[TurnUse] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -8,8 +8,8 @@ signals are sent: nothing of this happens now.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,12 +19,13 @@ from django.db.models import F, Q, QuerySet
 
 from agent_sessions.exceptions import SessionChanged, SessionExists
 from agent_sessions.fields import RAW
-from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.models import AgentSession, SessionItem, TurnUsage
 from agent_sessions.paging import FIRST_PAGE, next_page
 from agent_sessions.store.batches import PlacedItem
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.statements.bulk import insert_placed
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
+from agent_sessions.usage import TokenUsage
 
 _COUNTERS = (
     "item_count",
@@ -36,17 +37,26 @@ _COUNTERS = (
 )
 
 
+class TurnUse(NamedTuple):
+    """What a turn has used, and the day on which it is counted."""
+
+    turn: int
+    day: date
+    usage: TokenUsage
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """
     A session to insert: its row, unsaved, and its items.
 
     ``items`` may be asked again. Once they are through, the row's counters, preview and
-    last activity have to be right.
+    last activity have to be right. ``usage`` is what its turns have used.
     """
 
     row: AgentSession
     items: Callable[[], Iterable[PlacedItem]]
+    usage: Sequence[TurnUse] = ()
 
 
 class StoredItem(NamedTuple):
@@ -145,6 +155,7 @@ def _insert(arrivals: Sequence[Arrival], alias: str, attempt: Attempt) -> None:
             # A write first, for SQLite.
             sessions.bulk_create(rows)
             insert_placed(_chain(arrivals), using=alias)
+            TurnUsage.objects.using(alias).bulk_create(_usages(arrivals))
             late = [
                 row
                 for row, counters in zip(rows, before, strict=True)
@@ -168,6 +179,14 @@ def _insert(arrivals: Sequence[Arrival], alias: str, attempt: Attempt) -> None:
 def _chain(arrivals: Sequence[Arrival]) -> Iterator[PlacedItem]:
     for arrival in arrivals:
         yield from arrival.items()
+
+
+def _usages(arrivals: Sequence[Arrival]) -> list[TurnUsage]:
+    return [
+        TurnUsage(session=arrival.row, turn=turn, day=day, **asdict(usage))
+        for arrival in arrivals
+        for turn, day, usage in arrival.usage
+    ]
 
 
 def _counters(row: AgentSession) -> tuple[object, ...]:
