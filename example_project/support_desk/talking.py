@@ -67,8 +67,9 @@ class Talk:
         """Yield the events behind number ``after``, then each as it comes."""
         while True:
             news = self._news
-            for event in self._events[after:]:
-                yield event
+            # Not a slice: while one is sent, others come.
+            while after < len(self._events):
+                yield self._events[after]
                 after += 1
             if self._ended:
                 return

@@ -117,6 +117,7 @@ class RunTests(ChatCase):
 
     async def test_a_stopped_answer_stays_as_far_as_it_was_said(self):
         client = await self.log_in(self.alice)
+        os.environ["OFFLINE_PAUSE"] = "0.1"
         _, content = await self.post(client, "start", text="Tell me about your lamps")
         pk = content["session"].split("/")[2]
         response = await client.get(content["events"])
@@ -126,12 +127,13 @@ class RunTests(ChatCase):
             if heard.count(b"event: text") == 5:
                 await self.post(client, "stop", pk)
         events = parse(heard)
-        assert events[-1] == ("end", "stopped")
+        self.assertEqual(events[-1], ("end", "stopped"))
         row = await AgentSession.objects.aget()
         said = "".join(data for name, data in events if name == "text")
         assert (await read_words(row))[-1] == ("assistant", said)
         response = await client.get(reverse("session", args=[pk]))
         self.assertContains(response, "Stopped here.")
+        os.environ["OFFLINE_PAUSE"] = "0"
         await self.post(client, "retry", pk)
         await self.runs_end()
         _, text = (await read_words(row))[-1]
@@ -141,6 +143,7 @@ class RunTests(ChatCase):
     async def test_a_stop_reaches_a_run_of_another_process(self):
         client = await self.log_in(self.alice)
         with mock.patch.object(runs, "BEAT_SECONDS", 0.05):
+            os.environ["OFFLINE_PAUSE"] = "0.1"
             await self.post(client, "start", text="Tell me about your lamps")
             await ChatRun.objects.aupdate(stopping=True)
             await self.runs_end()
