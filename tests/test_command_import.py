@@ -24,7 +24,7 @@ from agent_sessions.outcomes import Kind
 from agent_sessions.store import imports as store_imports
 from tests.imports import ImportCase, snapshot
 from tests.nasty import NASTY_ITEMS
-from tests.processes import start
+from tests.processes import finish, start
 from tests.sources import write_rows
 
 User = get_user_model()
@@ -282,6 +282,16 @@ class KillTests(ImportCase, TransactionTestCase):
         before = snapshot()
         assert "150 already there" in self.run_import()
         assert snapshot() == before
+
+    def test_imports_of_one_source_at_once_end_as_one(self):
+        texts = [json.dumps({"role": "user", "content": str(n)}) for n in range(20)]
+        write_rows(self.path, {f"s{n}": texts for n in range(300)})
+        arguments = (str(self.path), "--batch-size", "100")
+        for process in [start(self.CODE, *arguments) for _ in range(3)]:
+            finish(process)
+        counts = AgentSession.objects.values_list("item_count", flat=True)
+        assert [*counts] == [20] * 300
+        assert SessionItem.objects.count() == 6000
 
     def test_a_file_that_another_process_keeps_writing_is_caught_up_with(self):
         for mode in ("WAL", "DELETE"):
