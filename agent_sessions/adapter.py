@@ -226,26 +226,48 @@ class DjangoSession:
         """
         return await self._cross(store.get_turns, limit=limit, before=before)
 
-    async def rewind(self, *, before_turn: int) -> list[TResponseInputItem]:
+    async def rewind(
+        self, *, before_turn: int, keep: bool = False
+    ) -> list[TResponseInputItem]:
         """
         Remove this turn and all after it, and return what was removed, oldest first.
 
-        A run that still writes to one of them gets TurnGone. Raise TurnGone if there is
-        no such turn, TurnCompacted if a compaction wrote it.
+        With ``keep`` the session as it was is kept, archived, among its forks(). A run
+        that still writes to a turn that is gone gets TurnGone. Raise TurnGone if there
+        is no such turn, TurnCompacted if a compaction wrote it.
         """
         items: list[Any] = await self._cross(
-            store.rewind_session, before_turn=before_turn
+            store.rewind_session, before_turn=before_turn, keep=keep
         )
         return items
 
-    async def retry(self) -> list[TResponseInputItem]:
+    async def retry(self, *, keep: bool = False) -> list[TResponseInputItem]:
         """
         Remove the last turn and return its input, for ``Runner.run``.
 
-        Raise TurnGone if there is none.
+        ``keep`` is as in rewind(). Raise TurnGone if there is no turn.
         """
-        items: list[Any] = await self._cross(store.retry_session)
+        items: list[Any] = await self._cross(store.retry_session, keep=keep)
         return items
+
+    async def fork(
+        self, before_turn: int | None = None, *, title: str | None = None
+    ) -> DjangoSession:
+        """
+        Copy the session, up to before a turn, and return the copy, the same user's.
+
+        Raise TurnGone if there is no such turn, TurnCompacted if a compaction wrote it.
+        """
+        row = await self._cross(
+            store.fork_session, before_turn=before_turn, title=title
+        )
+        return type(self).from_row(row, session_settings=self.session_settings)
+
+    async def forks(self, *, limit: int | None = None) -> list[DjangoSession]:
+        """Return the session's forks, newest first, archived ones too."""
+        rows = await self._cross(store.get_forks, limit=limit)
+        settings = self.session_settings
+        return [type(self).from_row(row, session_settings=settings) for row in rows]
 
     async def find_turns(
         self, words: str, *, limit: int = 20, before: int | None = None

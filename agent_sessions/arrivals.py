@@ -232,7 +232,7 @@ def _make_row(
     session: SourceSession, session_id: str, user_id: Any, notes: Metadata | None
 ) -> AgentSession:
     columns = dict(session.columns or {})
-    for name in ("owned_at", "archived_at", "created_at", "updated_at"):
+    for name in ("owned_at", "archived_at", "forked_at", "created_at", "updated_at"):
         columns[name] = fit_time(columns.get(name))
     created_at = fit_time(session.created_at) or timezone.now()
     columns["created_at"] = created_at

@@ -77,6 +77,8 @@ def _dump_session(row: AgentSession) -> dict[str, Any]:
         "next_position": row.next_position,
         "next_turn": row.next_turn,
         "rewound_before": row.rewound_before,
+        "forked_from": row.forked_from,
+        "forked_at": row.forked_at,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }

@@ -161,6 +161,14 @@ async def retry(session: DjangoSession, alice: Any) -> Any:
     return await session.retry()
 
 
+async def fork(session: DjangoSession, alice: Any) -> Any:
+    return await (await session.fork()).get_items()
+
+
+async def forks(session: DjangoSession, alice: Any) -> Any:
+    return len(await session.forks())
+
+
 async def remember(session: DjangoSession, alice: Any) -> Any:
     await session.update_user_metadata({"language": "de"})
     return await session.get_user_metadata()
@@ -181,6 +189,8 @@ CALLS = {
     delete: ["mine", "unknown", "another's"],
     rewind: ["mine", "unknown", "another's", "deleted"],
     retry: ["mine"],
+    fork: ["mine", "another's"],
+    forks: ["mine", "unknown", "another's"],
     remember: ["mine"],
 }
 
@@ -457,6 +467,25 @@ class LostAnswerTests(HealingTestCase):
 
                 assert asyncio.run(main(name, verb, lose)) == ["b"]
                 assert stored(name) == ["a"]
+
+    def test_a_fork_is_made_once(self):
+        for verb in "fork", "keep":
+            for lose in self.lose_answer, self.lose_commit:
+                name = f"{verb} {lose.__name__}"
+                store.append_items(name, words("a", "b"))
+
+                async def main(name: str, verb: str, lose: Any) -> None:
+                    session = DjangoSession(name)
+                    await work_here(lose)
+                    if verb == "keep":
+                        await session.retry(keep=True)
+                    else:
+                        await session.fork()
+                    (fork,) = await session.forks()
+                    assert contents(await fork.get_items()) == ["a", "b"]
+
+                asyncio.run(main(name, verb, lose))
+                assert stored(name) == (["a"] if verb == "keep" else ["a", "b"])
 
     def test_a_session_is_created_once(self):
         for lose in self.lose_answer, self.lose_commit:

@@ -48,7 +48,7 @@ def run_and_take_back(process: int, session_id: str) -> list[int]:
         session = DjangoSession(session_id)
         try:
             if chance.random() < 0.5:
-                return await session.retry()
+                return await session.retry(keep=chance.random() < 0.3)
             turns = await session.get_turns(limit=3)
             await session.rewind(before_turn=chance.choice(turns).number)
         except (TurnGone, IndexError):
@@ -79,7 +79,8 @@ class TogetherTests(ConcurrencyTestCase):
         ended, refused = (sum(column) for column in zip(*results, strict=True))
         # A run among so many has a fair chance to be interrupted.
         assert ended and refused, results
-        row = AgentSession.objects.get()
+        row = AgentSession.objects.get(session_id="s")
+        assert store.get_forks(row)
         turns: dict[int, list[str]] = defaultdict(list)
         answered: dict[int, list[Any]] = defaultdict(list)
         for item in row.items.in_order():

@@ -94,8 +94,10 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
             "preview": _string(values["preview"], 200),
             **{name: _time(values[name]) for name in _TIMES},
             **{name: _number(values[name]) for name in _NUMBERS},
-            # Exports that were made before there were rewinds have none.
+            # Exports that were made before there were rewinds and forks have none.
             "rewound_before": _number(values.get("rewound_before", 0)),
+            "forked_from": _key(values.get("forked_from")),
+            "forked_at": _time(values.get("forked_at")),
         }
         if columns["created_at"] is None or columns["updated_at"] is None:
             raise ValueError
@@ -178,6 +180,10 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise TypeError
     return value
+
+
+def _key(value: Any) -> UUID | None:
+    return None if value is None else UUID(value)
 
 
 def _time(value: Any) -> datetime | None:

@@ -148,6 +148,9 @@ class AgentSession(models.Model):
     # A rewind may have removed turns below this number, and the runs that opened them
     # may not know. A default of the database's: no migration writes to every row.
     rewound_before = models.IntegerField(default=0, db_default=0, editable=False)
+    # Not foreign keys: either side may be deleted, and the other stays as it is.
+    forked_from = models.UUIDField(null=True, editable=False)
+    forked_at = models.DateTimeField(null=True, editable=False)
     # Not auto_now: an import brings its own times.
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     updated_at = models.DateTimeField(_("last activity"), default=timezone.now)
@@ -169,6 +172,7 @@ class AgentSession(models.Model):
                 name="agent_sessions_user_recent",
             ),
             models.Index(fields=["-updated_at", "-id"], name="agent_sessions_recent"),
+            models.Index(fields=["forked_from"], name="agent_sessions_forked_from"),
         ]
         constraints = [
             models.UniqueConstraint(

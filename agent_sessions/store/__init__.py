@@ -11,6 +11,7 @@ from agent_sessions.store.accesses import record_access
 from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.erasure import count_holdings, erase_user
+from agent_sessions.store.forks import fork_session, get_forks
 from agent_sessions.store.handles import row_handle, session_handle
 from agent_sessions.store.imports import (
     extend_session,
@@ -75,6 +76,8 @@ __all__ = [
     "find_row",
     "find_taken",
     "find_turns",
+    "fork_session",
+    "get_forks",
     "get_session",
     "get_sessions",
     "get_sessions_for_user",

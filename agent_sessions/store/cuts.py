@@ -50,6 +50,13 @@ class Cut:
             gone &= ~Q(position__in=self.moved)
         return gone | Q(position__in=self.stray) if self.stray else gone
 
+    def mend(self, items: SessionItemQuerySet) -> None:
+        """Set right what stays: outputs in their calls' turns, undone compactions."""
+        for position, turn in self.moved.items():
+            items.filter(position=position).update(turn=turn)
+        if self.restored:
+            items.filter(replaced_at__in=self.restored).update(replaced_at=None)
+
 
 def find_cut(items: SessionItemQuerySet, turn: int) -> Cut:
     """

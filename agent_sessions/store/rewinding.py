@@ -19,18 +19,22 @@ from django.utils import timezone
 from agent_sessions.encoding import decode_item
 from agent_sessions.exceptions import SessionGone, TurnGone
 from agent_sessions.fields import RAW
+from agent_sessions.identifiers import uuid7
 from agent_sessions.models import AgentSession, SessionItemQuerySet
-from agent_sessions.shapes import Item, item_role, preview_text
-from agent_sessions.signals import session_rewound
+from agent_sessions.shapes import Item, item_role
+from agent_sessions.signals import session_created, session_rewound
 from agent_sessions.store.announcements import announce
 from agent_sessions.store.cuts import Cut, InsideSummary, find_cut
+from agent_sessions.store.forks import copy_session, draft_copy
 from agent_sessions.store.handles import (
     Session,
     SessionHandle,
     perform_on,
+    row_handle,
     session_handle,
 )
 from agent_sessions.store.owners import User
+from agent_sessions.store.previews import read_preview
 from agent_sessions.store.statements.open_turns import locked_items
 from agent_sessions.store.transactions import Attempt, write_transaction
 
@@ -42,10 +46,17 @@ _INPUT_ROLES = {"user", "system", "developer"}
 
 
 def rewind_session(
-    session: Session, *, before_turn: int, user: User = None, using: str | None = None
+    session: Session,
+    *,
+    before_turn: int,
+    keep: bool = False,
+    user: User = None,
+    using: str | None = None,
 ) -> list[Item]:
     """
     Remove this turn and all after it, and return what was removed, oldest first.
+
+    With ``keep`` the session is copied as it was: an archived fork, among get_forks().
 
     What compaction has replaced of them goes too; a compaction that came later is
     undone, and what it replaced of earlier turns is read again. Outputs of tools stay
@@ -56,21 +67,25 @@ def rewind_session(
     if before_turn < 1:
         raise ValueError("Turn 0 has no beginning; clear_session() removes all items.")
     handle = session_handle(session, user=user, using=using)
-    return _rewind(handle, partial(find_cut, turn=before_turn)).items
+    return _rewind(handle, partial(find_cut, turn=before_turn), keep).items
 
 
 def retry_session(
-    session: Session, *, user: User = None, using: str | None = None
+    session: Session,
+    *,
+    keep: bool = False,
+    user: User = None,
+    using: str | None = None,
 ) -> list[Item]:
     """
     Remove the last turn and return what had opened it, as input for another run.
 
     That is the user's message, with messages of the system or developer that follow it
-    at once. Raise as rewind_session() does.
+    at once. ``keep`` and errors are as in rewind_session().
     """
     handle = session_handle(session, user=user, using=using)
     items = []
-    for item in _rewind(handle, _find_last_cut).opening:
+    for item in _rewind(handle, _find_last_cut, keep).opening:
         if item_role(item) not in _INPUT_ROLES:
             break
         items.append(item)
@@ -79,7 +94,7 @@ def retry_session(
 
 @dataclass(slots=True)
 class _Rewound:
-    """What a try has removed; ``opening`` is the first of the turns."""
+    """What a try has removed: ``opening`` of the first turn, ``kept`` a copy of all."""
 
     pk: UUID
     cut: Cut
@@ -87,12 +102,14 @@ class _Rewound:
     opening: list[Item] = field(default_factory=list)
     live: int = 0
     live_turns: int = 0
+    kept: AgentSession | None = None
 
 
 def _rewind(
-    handle: SessionHandle, choose: Callable[[SessionItemQuerySet], Cut]
+    handle: SessionHandle, choose: Callable[[SessionItemQuerySet], Cut], keep: bool
 ) -> _Rewound:
     tried: list[_Rewound] = []
+    key = uuid7()
 
     def work(now: SessionHandle, attempt: Attempt) -> _Rewound | None:
         with write_transaction(now.using):
@@ -107,6 +124,10 @@ def _rewind(
             rewound = _read(items, pk, cut)
             tried.append(rewound)
             row = now.rows().select_for_update().get()
+            if keep:
+                kept = rewound.kept = draft_copy(row, key, timezone.now())
+                kept.archived_at, kept.updated_at = kept.forked_at, row.updated_at
+                copy_session(row, kept, None, using=now.using)
             _remove(items, row, rewound)
         return rewound
 
@@ -114,6 +135,8 @@ def _rewind(
     if rewound is None:
         raise SessionGone("There is no such session.")
     handle.pin(rewound.pk)
+    if rewound.kept is not None:
+        announce(session_created, row_handle(rewound.kept), key)
     announce(
         session_rewound,
         handle,
@@ -169,8 +192,7 @@ def _read(items: SessionItemQuerySet, pk: UUID, cut: Cut) -> _Rewound:
 def _remove(items: SessionItemQuerySet, row: AgentSession, rewound: _Rewound) -> None:
     cut = rewound.cut
     items.filter(cut.behind()).delete()
-    for position, turn in cut.moved.items():
-        items.filter(position=position).update(turn=turn)
+    cut.mend(items)
     changes: dict[str, Any] = {
         "rewound_before": row.next_turn,
         "item_count": max(0, row.item_count - rewound.live),
@@ -178,17 +200,9 @@ def _remove(items: SessionItemQuerySet, row: AgentSession, rewound: _Rewound) ->
         "updated_at": timezone.now(),
     }
     if cut.restored:
-        items.filter(replaced_at__in=cut.restored).update(replaced_at=None)
         live = items.live()
         changes["item_count"] = live.count()
         changes["turn_count"] = live.filter(role="user").count()
     if row.preview:
-        changes["preview"] = _preview(items) if changes["turn_count"] else ""
+        changes["preview"] = read_preview(items) if changes["turn_count"] else ""
     AgentSession.objects.using(items.db).filter(pk=row.pk).update(**changes)
-
-
-def _preview(items: SessionItemQuerySet) -> str:
-    # Mostly that of the first message, which stays.
-    texts = items.filter(role="user").order_by("position").values_list(RAW, flat=True)
-    previews = (preview_text(decode_item(text) or {}) for text in texts.iterator())
-    return next(filter(None, previews), "")

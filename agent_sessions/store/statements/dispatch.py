@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import connections
 
 from agent_sessions.conf import conf
+from agent_sessions.models import SessionItemQuerySet
 from agent_sessions.store.batches import NewItem
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements import mariadb, portable, postgresql, sqlite
@@ -30,6 +31,8 @@ class Statements(Protocol):
     def pop(self, handle: SessionHandle, attempt: Attempt) -> Popped | None: ...
 
     def clear(self, handle: SessionHandle, attempt: Attempt) -> UUID | None: ...
+
+    def copy(self, items: SessionItemQuerySet, session: UUID) -> None: ...
 
 
 def statements(using: str) -> Statements:

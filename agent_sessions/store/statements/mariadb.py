@@ -11,6 +11,7 @@ from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements import two_statements
+from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
     SESSION,
     SESSION_COLUMNS,

@@ -207,6 +207,21 @@ def count_usage(
         rows.create(session_id=session, turn=turn, day=usage_day(now), **counts)
 
 
+def copy(items: SessionItemQuerySet, session: UUID) -> None:
+    """Copy these items, with their positions and turns, into another session."""
+    names = ("position", "turn", "type", "role", "created_at", "replaced_at")
+    rows, last = items.order_by("position").values_list(*names, RAW), -1
+    while page := list(rows.filter(position__gt=last)[:_KEYS]):
+        copies = [
+            SessionItem(
+                session_id=session, data=text, **dict(zip(names, values, strict=True))
+            )
+            for *values, text in page
+        ]
+        SessionItem.objects.using(items.db).bulk_create(copies)
+        last = copies[-1].position
+
+
 def _reserve(handle: SessionHandle, batch: list[NewItem]) -> int:
     opened = sum(item.starts_turn for item in batch)
     changes: dict[str, Any] = {

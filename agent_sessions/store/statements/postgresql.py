@@ -22,6 +22,7 @@ from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.statements import portable
+from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
     ITEM,
     ITEM_COLUMNS,
