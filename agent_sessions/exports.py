@@ -72,6 +72,8 @@ def export_json(session: AgentSession) -> Iterator[bytes]:
     separator = b""
     for line in lines:
         member = line.strip()[1:-1]
+        if member.startswith(b'"end":'):
+            break
         if not separator:
             yield member + b',"items":['
             separator = b"\n"

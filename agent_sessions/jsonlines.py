@@ -5,9 +5,11 @@ The first line is a header, ``{"format": "agent_sessions", "version": 1}``. Then
 each session, ``{"session": {...}}``, followed by its items, oldest first,
 ``{"item": {...}}``. Replaced items are among them. An item's ``data`` is the item
 itself; or a string, the text of a row that JSON would not give back to the letter
-(broken rows). Times are ISO 8601, keys are UUIDs; ``user`` is the owner's key as text
-and ``username`` their user name. A session's ``usage`` is a list with one list for each
-turn that has used anything: its number, its day, and the counts of TokenUsage in order.
+(broken rows). The last line, ``{"end": {"sessions": N}}``, tells a whole file from one
+that was cut off. Times are ISO 8601, keys are UUIDs; ``user`` is the owner's key as
+text and ``username`` their user name. A session's ``usage`` is a list with one list for
+each turn that has used anything: its number, its day, and the counts of TokenUsage in
+order.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def dump_sessions(
     """
     known = AgentSession.objects.using(using) if among is None else among
     yield _line({"format": FORMAT, "version": VERSION})
+    count = 0
     remaining = iter(sessions)
     while keys := list(islice(remaining, SESSIONS_AT_ONCE)):
         rows = known.select_related("user").in_bulk(keys)
@@ -56,8 +59,10 @@ def dump_sessions(
         for key in keys:
             if key in rows:
                 session = {**_dump_session(rows[key]), "usage": usage.get(key, [])}
+                count += 1
                 yield _line({"session": session})
                 yield from _dump_items(rows[key], using)
+    yield _line({"end": {"sessions": count}})
 
 
 def _dump_session(row: AgentSession) -> dict[str, Any]:

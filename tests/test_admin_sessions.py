@@ -600,7 +600,8 @@ class ActionTests(AdminTestCase):
         assert response["Content-Disposition"].startswith("attachment; filename=")
         lines = [json.loads(line) for line in response.getvalue().splitlines()]
         assert lines[0] == {"format": "agent_sessions", "version": 1}
-        assert [next(iter(line)) for line in lines[1:]] == ["session", "item"] * 2
+        assert [next(iter(line)) for line in lines[1:-1]] == ["session", "item"] * 2
+        assert lines[-1] == {"end": {"sessions": 2}}
         assert lines[2]["item"]["data"] == say("my secret")
         records = SessionAccess.objects.filter(action="exported", user=self.root)
         assert {record.session for record in records} == {

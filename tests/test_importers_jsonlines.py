@@ -128,6 +128,11 @@ class JSONLinesTests(ImportCase, TestCase):
         self.path.write_bytes(b"".join(lines[:10]))
         self.fail(saying="1 refused")
         assert not AgentSession.objects.exists()
+        # Between two sessions: those before come in, and the rest is missed.
+        whole = [n for n, line in enumerate(lines) if line.startswith(b'{"session"')]
+        self.path.write_bytes(b"".join(lines[: whole[2]]))
+        self.fail(saying="The source was cut off")
+        assert AgentSession.objects.count() == 2
 
     def test_what_we_never_wrote_is_refused_by_line(self):
         lines = self.export().read_text().splitlines()

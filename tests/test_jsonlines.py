@@ -23,8 +23,9 @@ class DumpTests(TestCase):
         row = store.create_session(alice, title="Zoë", metadata={"a": "é"})
         store.append_items(row, [say("hello")])
         row.refresh_from_db()
-        header, session, item = self.dump(row.pk, uuid7())
+        header, session, item, end = self.dump(row.pk, uuid7())
         assert header == {"format": "agent_sessions", "version": 1}
+        assert end == {"end": {"sessions": 1}}
         dumped = session["session"]
         columns = {field.name for field in AgentSession._meta.fields}
         assert set(dumped) == columns | {"username", "usage"}
@@ -38,7 +39,7 @@ class DumpTests(TestCase):
     def test_items_are_dumped_to_the_letter(self):
         store.append_items("s", list(NASTY_ITEMS.values()))
         row = AgentSession.objects.get()
-        _, _, *items = self.dump(row.pk)
+        _, _, *items, _ = self.dump(row.pk)
         assert repr([line["item"]["data"] for line in items]) == repr(
             list(NASTY_ITEMS.values())
         )
@@ -49,7 +50,7 @@ class DumpTests(TestCase):
         row = AgentSession.objects.get()
         for position, text in enumerate(odd):
             row.items.filter(position=position).update(data=text)
-        _, _, *items = self.dump(row.pk)
+        _, _, *items, _ = self.dump(row.pk)
         assert [line["item"]["data"] for line in items] == odd
 
     def test_long_sessions_are_read_page_by_page(self):

@@ -50,14 +50,20 @@ class JSONLinesSource:
     def sessions(self) -> Iterator[SourceSession]:
         with self._open() as file:
             place = len(file.readline())
+            count = 0
             for number, line in enumerate(file, start=2):
                 place += len(line)
                 # Items are read when their turn comes.
-                if not line.startswith(b'{"item":'):
-                    values = _parse(line, number).get("session")
-                    if not isinstance(values, dict):
-                        raise _fault(number, "is neither a session nor an item")
-                    yield _read_session(values, (place, number))
+                if line.startswith(b'{"item":'):
+                    continue
+                values = _parse(line, number)
+                if values == {"end": {"sessions": count}}:
+                    return
+                if not isinstance(values.get("session"), dict):
+                    raise _fault(number, "is neither a session nor an item")
+                count += 1
+                yield _read_session(values["session"], (place, number))
+        raise InvalidSource("The source was cut off: its last line is missing.")
 
     def items(self, session: SourceSession) -> SourceItems:
         place, line_number = session.place
