@@ -62,8 +62,8 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@touch $@
 
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
-	concurrency contract healing metering ownership rewinding statements store_items \
-	usage wrappers))
+	concurrency contract forks healing metering ownership rewinding rewinding_killed \
+	rewinding_together statements store_items store_turns usage wrappers))
 
 CHAT := $(wildcard tests/test_browser_chat*.py)
 
