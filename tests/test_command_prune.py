@@ -157,7 +157,7 @@ class PruneTests(TestCase):
             store.create_session(self.ann, session_id=f"more-{number}")
         with mock.patch.object(selections, "BATCH", 7):
             assert prune("--empty", "--dry-run").startswith("Would prune 251 ")
-        with self.assertNumQueries(4 + 3 * 8):
+        with self.assertNumQueries(4 + 3 * 9):
             assert store.prune_sessions(empty=True) == (251, 0)
         assert left() == self.all - {"visitor-100"}
 

@@ -59,7 +59,7 @@ class SelectionTests(TestCase):
             assert store.archive_sessions(iter(keys)) == 150
         with self.assertNumQueries(2 * 3):
             assert store.remove_owners(keys) == 150
-        with self.assertNumQueries(2 * 8):
+        with self.assertNumQueries(2 * 9):
             assert store.delete_sessions(keys) == 150
 
     def test_nothing_selected_asks_nothing(self):
