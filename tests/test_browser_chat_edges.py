@@ -99,6 +99,8 @@ class EdgeTests(ChatBrowserCase):
         say(page, "Are you there?")
         self.status(page, "it was deleted")
         assert page.get_by_label("Your message").input_value() == "Are you there?"
+        page.reload()
+        page.get_by_role("heading", name="This is not here").wait_for()
 
     def test_buttons_pressed_twice_send_once(self):
         page = self.device("alice")
@@ -124,6 +126,27 @@ class EdgeTests(ChatBrowserCase):
         page.reload()
         wait_for_answer(page, 2)
         assert self.said(page) == ["You", "Agent"] * 2
+
+    def test_an_answer_that_is_lost_on_its_way(self):
+        self.expected = ("Failed to load resource: net::ERR_",)
+
+        def lose(route):
+            route.fetch()
+            route.abort("connectionreset")
+
+        page = self.device("alice")
+        ask(page, "Hello")
+        for text, again in (("Thanks", "Thanks"), ("Hello again", "Good evening")):
+            page.route("**/send/", lose, times=1)
+            count = page.locator(".assistant").count()
+            say(page, text)
+            self.status(page, "cannot be reached")
+            page.wait_for_timeout(1500)  # the agent answers what did arrive
+            say(page, again)
+            wait_for_answer(page, count + (1 if text == again else 2))
+        said = page.locator(".user div").all_inner_texts()
+        assert said == ["Hello", "Thanks", "Hello again", "Good evening"]
+        assert self.said(page) == ["You", "Agent"] * 4
 
     def test_a_database_that_restarts_is_not_noticed(self):
         page = self.device("alice")

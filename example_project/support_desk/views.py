@@ -9,7 +9,7 @@ from uuid import uuid4
 from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_POST, require_safe
@@ -36,7 +36,11 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def session(request: HttpRequest, pk: str) -> HttpResponse:
-    row = own_session(request, pk)
+    try:
+        row = own_session(request, pk)
+    except Http404:
+        # With DEBUG Django would show a page for developers.
+        return render(request, "404.html", status=404)
     context = _list(request) | _composer() | _transcript(request, row)
     return render(request, "support_desk/chat.html", context)
 

@@ -8,11 +8,17 @@ const box = document.getElementById("text");
 const stop = document.querySelector("[data-stop]");
 let stream = null; // the EventSource of the run that answers
 let sending = false;
+let tried = null; // what was sent, if nobody knows whether it arrived
 let shown = transcript?.innerHTML;
 
 function say(words, isProblem = false) {
   status.textContent = words;
   status.classList.toggle("problem", isProblem);
+}
+
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function post(form) {
@@ -35,18 +41,25 @@ async function post(form) {
 async function send(form) {
   if (sending) return;
   sending = true;
+  if (form.contains(box)) {
+    // Other words than those whose answer was lost are another message.
+    if (tried !== null && tried !== box.value) form.elements.run.value = newId();
+    tried = box.value;
+  }
   say("Sending …");
   try {
-    const { session, events, next } = await post(form);
+    const { session, next } = await post(form);
     form.elements.run.value = next;
-    if (form.contains(box)) box.value = "";
+    if (form.contains(box)) {
+      box.value = "";
+      tried = null;
+    }
     if (!transcript) {
       location.assign(session);
       return;
     }
     say("");
-    await refresh();
-    listen(events);
+    if ((await refresh()) && !listenToRun()) announce("finished"); // it was quick
   } catch (error) {
     const isOffline = error instanceof TypeError;
     say(isOffline ? "The site cannot be reached. What you wrote is still in the box." : error.message, true);
@@ -66,16 +79,18 @@ async function refresh() {
     if (answer.status === 404) {
       transcript.querySelector("[data-events]")?.removeAttribute("data-events");
       say("This session is not there any more: it was deleted elsewhere.", true);
-      return;
     }
-    if (!answer.ok) return;
+    if (!answer.ok) return false;
     const html = await answer.text();
-    if (html === shown) return;
-    shown = html;
-    transcript.innerHTML = html;
-    follow();
+    if (html !== shown) {
+      shown = html;
+      transcript.innerHTML = html;
+      follow();
+    }
+    return true;
   } catch {
     say("The site cannot be reached.", true);
+    return false;
   }
 }
 
@@ -123,15 +138,12 @@ function listen(url) {
     words.append(delta);
   });
   on("end", async (state) => {
-    const said = words?.textContent ?? "";
     stream.close();
     stream = null;
     stop.hidden = true;
     say("");
-    // Once and whole: word by word would be a torment to listen to.
-    const ending = { stopped: "You stopped the answer.", failed: "There is no answer." }[state];
-    spoken.textContent = ending ?? `Agent: ${said}`;
-    await refresh();
+    shown = null; // what the stream has shown gives way to what is kept
+    if (await refresh()) announce(state);
     box.focus({ preventScroll: true });
   });
   stream.onerror = () => {
@@ -149,6 +161,14 @@ function listen(url) {
 function listenToRun() {
   const events = transcript?.querySelector("[data-events]")?.dataset.events;
   if (events) listen(events);
+  return Boolean(events);
+}
+
+// Heard once and whole: word by word would be a torment to listen to.
+function announce(state) {
+  const ending = { stopped: "You stopped the answer.", failed: "There is no answer." }[state];
+  const answer = [...transcript.querySelectorAll(".assistant div")].at(-1)?.textContent;
+  spoken.textContent = ending ?? `Agent: ${answer}`;
 }
 
 document.addEventListener("submit", (event) => {
