@@ -28,9 +28,10 @@ class Command(BaseCommand):
             config = uvicorn.Config(
                 application,
                 lifespan="off",
-                log_level="warning",
-                # Pages that listen to an answer would keep it from ending.
+                # Pages that listen to an answer would keep it from ending, and uvicorn
+                # logs each one; Django logs the site's own errors.
                 timeout_graceful_shutdown=2,
+                log_level="critical",
             )
             try:
                 uvicorn.Server(config).run(sockets=[listener])
