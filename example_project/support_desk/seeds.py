@@ -79,6 +79,7 @@ def write_month(now: datetime) -> Iterator[str]:
             began = midnight - timedelta(days=day) + timedelta(hours=hour)
             number += 1
             yield from _write_session(number, began, now, chance)
+    yield _line({"end": {"sessions": number}})
 
 
 def _write_session(
