@@ -19,10 +19,12 @@ from uuid import UUID
 from agent_sessions import metering, store
 from agent_sessions.crossing import cross
 from agent_sessions.identifiers import clean_session_id
+from agent_sessions.leasing import Exclusive
 from agent_sessions.metadata import Metadata
 from agent_sessions.models import AgentSession
 from agent_sessions.store.claims import EXPIRES_IN
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
+from agent_sessions.store.leases import LEASE_TIME
 from agent_sessions.store.owners import User, clean_user_id, owner_id
 from agent_sessions.store.turns import Turn
 from agent_sessions.usage import TokenUsage
@@ -268,6 +270,18 @@ class DjangoSession:
         rows = await self._cross(store.get_forks, limit=limit)
         settings = self.session_settings
         return [type(self).from_row(row, session_settings=settings) for row in rows]
+
+    def exclusive(
+        self, *, timeout: float = 0, expires_in: timedelta = LEASE_TIME
+    ) -> Exclusive:
+        """
+        Return a block, for ``async with``, that no other such block runs beside.
+
+        Waits up to ``timeout`` seconds for another to end, then raises SessionBusy. A
+        block whose process dies keeps others out for ``expires_in`` at most. Runs
+        without such a block are not kept out.
+        """
+        return Exclusive(self._cross, timeout=timeout, expires_in=expires_in)
 
     async def find_turns(
         self, words: str, *, limit: int = 20, before: int | None = None

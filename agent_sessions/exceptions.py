@@ -60,6 +60,10 @@ class ReasonMissing(AgentSessionError, PermissionDenied):
     """An access needs a reason (AGENT_SESSIONS_REQUIRE_REASON) and has none."""
 
 
+class SessionBusy(AgentSessionError, RuntimeError):
+    """Another run holds the session, or has taken it over."""
+
+
 class SessionChanged(AgentSessionError, ValueError):
     """The session no longer has the revision that the caller has read."""
 

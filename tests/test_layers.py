@@ -26,7 +26,7 @@ ROWS = [
     {"imports"},
     {"crossing"},
     {"templatetags"},
-    {"metering"},
+    {"leasing", "metering"},
     {"adapter"},
     {"admin"},
     {"api"},

@@ -20,8 +20,9 @@ from rest_framework.authtoken.models import Token
 from rest_framework.test import RequestsClient
 
 import agent_sessions.checks
-from agent_sessions import exceptions, store
+from agent_sessions import DjangoSession, exceptions, store
 from agent_sessions.conf import Settings
+from agent_sessions.exceptions import SessionBusy
 from tests.fakes import FakeModel, say
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -75,6 +76,14 @@ class ReadmeTests(TestCase):
         response = async_to_sync(names["chat"])(request)
         assert response.content == b'{"answer": "Hello Ann"}'
         assert len(store.read_items(f"{user.pk}:support", user=user)) == 2
+
+        names["agent"].model = FakeModel([say("Here I am")])
+        alone = async_to_sync(names["answer_alone"])
+        session = DjangoSession("alone", user=user)
+        assert alone(session, "Hello?").final_output == "Here I am"
+        store.acquire_lease("alone", user=user)
+        with mock.patch("asyncio.sleep", side_effect=SessionBusy):
+            assert alone(session, "Hello?") is None
 
         request.session = {"agent_session_id": "a visitor's"}
         store.append_items("a visitor's", [{"role": "user", "content": "hello"}])

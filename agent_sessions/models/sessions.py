@@ -151,6 +151,9 @@ class AgentSession(models.Model):
     # Not foreign keys: either side may be deleted, and the other stays as it is.
     forked_from = models.UUIDField(null=True, editable=False)
     forked_at = models.DateTimeField(null=True, editable=False)
+    # Which run has the session for itself, and until when.
+    lease = models.UUIDField(null=True, editable=False)
+    leased_until = models.DateTimeField(null=True, editable=False)
     # Not auto_now: an import brings its own times.
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     updated_at = models.DateTimeField(_("last activity"), default=timezone.now)

@@ -26,6 +26,7 @@ from agent_sessions.store.items import (
     pop_item,
     read_items,
 )
+from agent_sessions.store.leases import acquire_lease, release_lease, renew_lease
 from agent_sessions.store.pruning import prune_sessions
 from agent_sessions.store.rewinding import retry_session, rewind_session
 from agent_sessions.store.selections import (
@@ -61,6 +62,7 @@ from agent_sessions.store.usage import (
 from agent_sessions.store.users import read_user_metadata, update_user_metadata
 
 __all__ = [
+    "acquire_lease",
     "append_items",
     "archive_sessions",
     "check_sessions",
@@ -100,7 +102,9 @@ __all__ = [
     "read_user_metadata",
     "record_access",
     "record_usage",
+    "release_lease",
     "remove_owners",
+    "renew_lease",
     "replace_items",
     "replace_tail",
     "retry_session",

@@ -57,7 +57,7 @@ def append(
         if not _reserve(handle, batch):
             if handle.pk is not None:
                 return None
-            created = _create(handle, now)
+            created = create_row(handle, now)
             if not _reserve(handle, batch):
                 return None
         # Reserved and locked by this transaction: nobody else moves these meanwhile.
@@ -251,7 +251,8 @@ def _count_removed(handle: SessionHandle, items: int, turns: int) -> None:
     handle.rows().update(**changes)
 
 
-def _create(handle: SessionHandle, now: datetime) -> UUID:
+def create_row(handle: SessionHandle, now: datetime) -> UUID:
+    """Make the session's row, unless somebody else is faster; return its key if not."""
     # In the caller's transaction a foreign key may fail only at its very end.
     handle.refuse_missing_user()
     row = AgentSession(

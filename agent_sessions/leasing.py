@@ -1,0 +1,121 @@
+"""Holding a session for one run, for as long as that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from django.db import DatabaseError
+
+from agent_sessions import store
+from agent_sessions.exceptions import AgentSessionError, SessionBusy
+from agent_sessions.identifiers import uuid7
+
+logger = logging.getLogger("agent_sessions")
+
+_FIRST_WAIT = 0.05
+_LONGEST_WAIT = 1.0
+
+
+class Exclusive:
+    """
+    The block of ``async with session.exclusive()``.
+
+    Renews its lease in a task beside the block. If the lease is lost all the same,
+    because the database was not to be reached for longer than it lasts, the block is
+    cancelled and SessionBusy is raised.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Awaitable[Any]],
+        *,
+        timeout: float,
+        expires_in: timedelta,
+    ) -> None:
+        self._call = call
+        self._timeout = timeout
+        self._expires_in = expires_in
+        self._lease = uuid7()
+        self._lost = False
+
+    async def __aenter__(self) -> None:
+        try:
+            await self._acquire()
+        except asyncio.CancelledError:
+            # What was cancelled may have been done.
+            await self._release()
+            raise
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._renewal = asyncio.create_task(self._renew())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._renewal.cancel()
+        try:
+            await asyncio.wait({self._renewal})
+        except asyncio.CancelledError:
+            if not self._lost:
+                await self._release()
+                raise
+            kind = asyncio.CancelledError
+        if not self._lost:
+            await self._release()
+            return
+        others = self._task.uncancel() > self._cancelling
+        if not others and (kind is None or issubclass(kind, asyncio.CancelledError)):
+            raise SessionBusy("The lease was lost: another run may have begun.")
+
+    async def _acquire(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await self._call(
+                    store.acquire_lease, lease=self._lease, expires_in=self._expires_in
+                )
+            except SessionBusy:
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise
+                await asyncio.sleep(min(wait, left))
+                wait = min(wait * 2, _LONGEST_WAIT)
+            else:
+                return
+
+    async def _renew(self) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = self._expires_in.total_seconds()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            await asyncio.sleep(seconds / 3)
+            began = loop.time()
+            try:
+                await self._call(
+                    store.renew_lease, self._lease, expires_in=self._expires_in
+                )
+                end = began + seconds
+            except DatabaseError:
+                logger.warning("A lease could not be renewed; it is tried again.")
+            except AgentSessionError:
+                break
+        self._lost = True
+        self._task.cancel()
+
+    async def _release(self) -> None:
+        try:
+            await self._call(store.release_lease, self._lease)
+        except (AgentSessionError, DatabaseError):
+            logger.warning("A lease could not be given back; it ends by itself.")
