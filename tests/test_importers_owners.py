@@ -64,8 +64,15 @@ class OwnerTests(ImportCase, TestCase):
         assert self.owners() == {"visitor": None}
 
     def test_a_value_that_no_key_can_have_names_nobody(self):
-        for field, value in (("pk", "x"), ("id", "x"), ("pk", "9" * 30)):
-            with self.subTest(field):
+        key = str(self.ann.pk)
+        for field, value in (
+            ("pk", "x"),
+            ("id", "x"),
+            ("pk", "9" * 30),
+            ("pk", f"0_{key}"),
+            ("pk", key.translate({48 + digit: 0x660 + digit for digit in range(10)})),
+        ):
+            with self.subTest(value):
                 (outcome, *_) = self.outcomes(
                     map_user=lambda session, value=value: value, user_field=field
                 )

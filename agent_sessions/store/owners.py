@@ -75,8 +75,12 @@ def clean_user_id(user_id: object) -> Any:
         value = key.to_python(user_id)
     except (ValidationError, OverflowError):
         raise InvalidUser(f"user_id of type {kind} is not a user's key.") from None
-    if isinstance(value, int) and not 0 <= value < 2**63:
-        raise InvalidUser("user_id is out of range.")
+    if isinstance(value, int):
+        if not 0 <= value < 2**63:
+            raise InvalidUser("user_id is out of range.")
+        # int() takes "1_0" and "٣" as well: somebody else than was meant.
+        if isinstance(user_id, str) and not (user_id.isascii() and user_id.isdigit()):
+            raise InvalidUser(f"user_id of type {kind} is not a user's key.")
     return value
 
 
