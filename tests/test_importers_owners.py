@@ -110,6 +110,8 @@ class OwnerTests(ImportCase, TestCase):
         self.fail("--map-user", f"csv:{csv}", saying="the columns are session_id and")
         csv.write_text("session_id,user\na,1\na,2\n")
         self.fail("--map-user", f"csv:{csv}", saying="line 3: the session has two")
+        csv.write_text("session_id,user\na,Doe, Jane\n")
+        self.fail("--map-user", f"csv:{csv}", saying="line 2: there are more columns")
         csv.write_bytes(b"session_id,user\n\xff,1\n")
         self.fail("--map-user", f"csv:{csv}", saying="not a CSV file in UTF-8")
         self.fail("--user-field", "shoe_size", saying="Users have no field")

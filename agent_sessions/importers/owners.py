@@ -144,6 +144,12 @@ def _read_csv(name: str) -> OwnerRule:
                 raise InvalidSource(f"{name}: the columns are session_id and user.")
             for row in reader:
                 session_id, user = row["session_id"], row["user"]
+                if None in row:
+                    # "Doe, Jane" without quotes, and there may be a "Doe".
+                    raise InvalidSource(
+                        f"{name}, line {reader.line_num}: there are more columns than "
+                        "in the first line; quote what holds a comma."
+                    )
                 if user and owners.setdefault(session_id, user) != user:
                     raise InvalidSource(
                         f"{name}, line {reader.line_num}: the session has two users."
