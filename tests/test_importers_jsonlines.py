@@ -152,6 +152,9 @@ class JSONLinesTests(ImportCase, TestCase):
             change(session, "session", created_at=None),
             change(session, "session", metadata=["secret"]),
             change(session, "session", preview="secret" * 100),
+            change(session, "session", preview="secret\ud800"),
+            change(session, "session", created_at="0001-01-01T00:00:00+23:59"),
+            change(session, "session", owned_at="9999-12-31T23:59:59-23:59"),
         ):
             with self.subTest(broken[:60]):
                 self.path.write_text(f"{header}\n{broken}\n{item}\n")
@@ -159,9 +162,15 @@ class JSONLinesTests(ImportCase, TestCase):
         for broken in (
             change(item, "item", position="secret"),
             change(item, "item", position=2**31),
+            change(item, "item", position=1000),
             change(item, "item", type="secret" * 20),
+            change(item, "item", type="secret\ud800"),
+            change(item, "item", role="secret\0"),
             change(item, "item", data=["secret"]),
             change(item, "item", data="secret\0"),
+            change(item, "item", data="secret\ud800"),
+            change(item, "item", created_at="0001-01-01T00:00:00+23:59"),
+            change(item, "item", replaced_at="9999-12-31T23:59:59-23:59"),
             change(item, "item", created_at="secret"),
             '{"item": 1}',
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ _NUMBERS = (
     "next_turn",
 )
 _LARGEST = 2**31 - 1
+_FAULTS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class JSONLinesSource:
@@ -67,16 +68,20 @@ class JSONLinesSource:
 
     def items(self, session: SourceSession) -> SourceItems:
         place, line_number = session.place
-        live = 0
+        columns = session.columns or {}
+        live, last = 0, -1
         with self._open() as file:
             file.seek(place)
             for number, line in enumerate(file, start=line_number + 1):
                 if not line.startswith(b'{"item":'):
                     break
                 item = _read_item(_parse(line, number).get("item"), number)
+                if not last < item.position < columns["next_position"]:
+                    raise _fault(number, "is out of its session's order")
+                last = item.position
                 live += item.replaced_at is None
                 yield item
-        expected = (session.columns or {})["item_count"]
+        expected = columns["item_count"]
         if live != expected:
             raise InvalidSource(
                 f"The session has {expected} item(s), the source {live} of them."
@@ -97,7 +102,7 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
     try:
         columns: dict[str, Any] = {
             "id": UUID(values["id"]),
-            "preview": _string(values["preview"], 200),
+            "preview": _column(values["preview"], 200),
             **{name: _time(values[name]) for name in _TIMES},
             **{name: _number(values[name]) for name in _NUMBERS},
             # Exports that were made before there were rewinds and forks have none.
@@ -123,7 +128,7 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
             columns=columns,
             usage=[_read_use(it) for it in values.get("usage", [])],
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except _FAULTS:
         raise _fault(number, "is not a session as this version writes it") from None
 
 
@@ -138,9 +143,9 @@ def _read_item(values: Any, number: int) -> SourceItem:
         data = values["data"]
         text = None
         with suppress(InvalidItem):
-            text = data if isinstance(data, str) else encode_item(data)
+            text = _column(data) if isinstance(data, str) else encode_item(data)
         created_at = _time(values["created_at"])
-        if text is None or "\0" in text or created_at is None:
+        if text is None or created_at is None:
             raise ValueError
         return SourceItem(
             text=text,
@@ -148,11 +153,11 @@ def _read_item(values: Any, number: int) -> SourceItem:
             id=UUID(values["id"]),
             position=_number(values["position"]),
             turn=_number(values["turn"]),
-            type=_string(values["type"], 64),
-            role=_string(values["role"], 32),
+            type=_column(values["type"], 64),
+            role=_column(values["role"], 32),
             replaced_at=_time(values["replaced_at"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except _FAULTS:
         raise _fault(number, "is not an item as this version writes it") from None
 
 
@@ -170,10 +175,18 @@ def _fault(number: int, what: str) -> InvalidSource:
     return InvalidSource(f"Line {number} {what}.")
 
 
-def _string(value: Any, length: int | None = None) -> str:
-    if not isinstance(value, str) or (length is not None and len(value) > length):
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _column(value: Any, length: int | None = None) -> str:
+    text = _string(value)
+    # What no database keeps; the encoding refuses half a surrogate pair.
+    if (length is not None and len(text) > length) or b"\0" in text.encode():
+        raise ValueError
+    return text
 
 
 def _number(value: Any) -> int:
@@ -193,4 +206,9 @@ def _key(value: Any) -> UUID | None:
 
 
 def _time(value: Any) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
+    if value is None:
+        return None
+    time = datetime.fromisoformat(value)
+    # In the first year, or the last, another zone may have no such time.
+    time.astimezone(UTC)
+    return time
