@@ -204,8 +204,10 @@ def compare(planned: Planned, row: AgentSession) -> Relation:
             relation = Relation.CONTINUED_THERE
         elif here.text != there.data or (timed and here.created_at != there.created_at):
             return Relation.OTHER
-        count += 1
-    if relation == Relation.CONTINUED_HERE and not (timed or count):
+        else:
+            count += 1
+    if relation != Relation.SAME and not (timed or count):
+        # Nothing says that an empty one is the same: it may be somebody's.
         return Relation.OTHER
     return relation
 

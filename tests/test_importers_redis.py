@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from unittest import mock, skipUnless
 
 from asgiref.sync import async_to_sync
+from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase, TestCase
 
@@ -133,6 +134,14 @@ class RedisTests(ImportCase, TestCase):
         self.run_import(source=self.url)
         assert store.read_items("a") == items
         assert "1 already there" in self.run_import(source=self.url)
+
+    def test_and_nobodys_empty_session_is_taken_for_theirs(self):
+        ann = get_user_model().objects.create(username="ann")
+        store.create_session(ann, session_id="a")
+        self.write("a")
+        self.redis.delete("agents:session:a")
+        self.fail(source=self.url, saying="1 conflict")
+        assert store.read_items("a", user=ann) == []
 
     def test_a_session_that_went_on_is_caught_up_with(self):
         self.write("a")
