@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import zip_longest
 from typing import Any
@@ -56,6 +56,9 @@ class Tally:
     def digest(self, position: int, text: str, created_at: datetime) -> None:
         """Take an item into the digest."""
         data = text.encode()
+        if created_at.tzinfo is None:
+            # Which of two like hours it was, at the end of summer, is not stored.
+            created_at = created_at.replace(fold=0)
         self._hash.update(b"%d %r %d\n" % (position, created_at.timestamp(), len(data)))
         self._hash.update(data)
         self.items += 1
@@ -161,8 +164,6 @@ class Planned:
         )
 
     def _exact(self, item: SourceItem) -> PlacedItem:
-        created_at = fit_time(item.created_at)
-        assert created_at is not None
         return PlacedItem(
             id=item.id if self.keeps_keys and item.id else uuid7(),
             session=self.row.pk,
@@ -173,7 +174,7 @@ class Planned:
             role=item.role,
             starts_turn=False,
             preview="",
-            created_at=created_at,
+            created_at=fit_time(item.created_at) or self.row.created_at,
             replaced_at=fit_time(item.replaced_at),
         )
 
@@ -224,10 +225,20 @@ def digest_stored(rows: list[AgentSession], using: str) -> dict[UUID, tuple[int,
 
 
 def fit_time(time: datetime | None) -> datetime | None:
-    """Return the time with a zone, or without, as the project keeps times."""
-    if time is None or timezone.is_aware(time) == settings.USE_TZ:
-        return time
-    return timezone.make_aware(time) if settings.USE_TZ else timezone.make_naive(time)
+    """
+    Return the time with a zone, or without, as the project keeps times.
+
+    None for what no database keeps: a time before the first year, or after the last.
+    """
+    if time is None:
+        return None
+    try:
+        if settings.USE_TZ:
+            aware = timezone.make_aware(time) if timezone.is_naive(time) else time
+            return aware.astimezone(UTC)
+        return timezone.make_naive(time) if timezone.is_aware(time) else time
+    except OverflowError:
+        return None
 
 
 def _make_row(

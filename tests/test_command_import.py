@@ -178,6 +178,20 @@ class FaultTests(ImportCase, TestCase):
             assert SessionItem.objects.get().created_at.hour == 12
             assert "1 already there" in self.run_import()
 
+    @override_settings(USE_TZ=False)
+    def test_an_hour_that_comes_twice_is_no_difference(self):
+        times = ("2025-10-26 00:30:00", "2025-10-26 01:30:00")
+        write_rows(self.path, {"a": [("{}", time) for time in times]})
+        with self.settings(TIME_ZONE="Europe/Berlin"):
+            assert "1 imported" in self.run_import()
+            assert "1 already there" in self.run_import()
+
+    def test_times_that_no_database_keeps_are_as_unknown(self):
+        write_rows(self.path, {"a": [("{}", "0001-01-01T00:00:00+23:59")]})
+        assert "1 imported" in self.run_import()
+        row = SessionItem.objects.get()
+        assert row.created_at == row.session.created_at
+
 
 class ProgressTests(ImportCase, TestCase):
     def test_a_terminal_shows_how_far_it_is(self):
