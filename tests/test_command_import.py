@@ -84,6 +84,9 @@ class FaultTests(ImportCase, TestCase):
         self.fail("--format", "sqlite", saying="no table 'agent_sessions'")
         self.fail("--format", "jsonl", saying="Line 1 is broken or was cut off")
 
+    def test_a_name_that_no_file_can_have_is_explained(self):
+        self.fail(source="a" * 300, saying="File name too long")
+
     def test_tables_of_another_kind_are_explained(self):
         with closing(sqlite3.connect(self.path)) as file:
             file.execute("CREATE TABLE agent_sessions (x)")

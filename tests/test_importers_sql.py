@@ -288,6 +288,8 @@ class URLTests(TestCase):
         found = parse_url("mysql+aiomysql://root@127.0.0.1/chat?charset=utf8mb4")
         assert found["ENGINE"] == "django.db.backends.mysql"
         assert found["OPTIONS"] == {"charset": "utf8mb4"}
+        found = parse_url("mysql://root@127.0.0.1/chat?connect_timeout=10")
+        assert found["OPTIONS"] == {"connect_timeout": 10}
         assert parse_url("sqlite+aiosqlite:////tmp/x.db")["NAME"] == "/tmp/x.db"
         assert parse_url("sqlite:///x.db")["NAME"] == "x.db"
 
@@ -299,6 +301,18 @@ class URLTests(TestCase):
             "postgresql://ann:secret@127.0.0.1:1/chat",
             "redis://:secret@127.0.0.1:1/0",
             "redis://:secret@127.0.0.1:1/x?y=z",
+        ):
+            with self.subTest(url):
+                with self.assertRaises(InvalidSource) as caught:
+                    open_source(url)
+                assert "secret" not in str(caught.exception)
+
+    def test_options_that_a_driver_does_not_take_are_explained(self):
+        for url in (
+            "postgresql://ann:secret@127.0.0.1:1/chat?isolation_level=x",
+            "mysql://ann:secret@127.0.0.1:1/chat?isolation_level=x",
+            "mysql://ann:secret@127.0.0.1:1/chat?connect_timeout=soon",
+            "mysql://ann:secret@127.0.0.1:1/chat?such=secret",
         ):
             with self.subTest(url):
                 with self.assertRaises(InvalidSource) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, tzinfo
@@ -80,7 +81,7 @@ def open_source(
     settings = None
     if scheme:
         settings = parse_url(name)
-    elif not path.exists() and name in connections:
+    elif not os.path.exists(name) and name in connections:
         settings = connections[name].settings_dict
     if settings is not None:
         if settings["ENGINE"] != _ENGINES["sqlite"]:
@@ -112,6 +113,13 @@ def parse_url(url: str) -> dict[str, Any]:
             f"The source is a URL without a database, or not of {known}."
         )
     options: dict[str, Any] = dict(parse_qsl(parts.query))
+    if engine == _ENGINES["mysql"]:
+        # As SQLAlchemy does: the driver takes no text for them.
+        options |= {
+            key: int(value)
+            for key, value in options.items()
+            if value.isascii() and value.isdigit()
+        }
     if "ssl" in options and engine == _ENGINES["postgresql"]:
         # As asyncpg calls it.
         options["sslmode"] = options.pop("ssl")

@@ -145,9 +145,13 @@ def open_connection(settings: dict[str, Any]) -> BaseDatabaseWrapper:
     with reading():
         try:
             connection = handler[_ALIAS]
+            connection.ensure_connection()
         except ImproperlyConfigured as error:
             raise InvalidSource(f"The source cannot be read: {error}") from None
-        connection.ensure_connection()
+        except (TypeError, ValueError):
+            raise InvalidSource(
+                "The source has options that its driver does not take."
+            ) from None
         with connection.cursor() as cursor:
             match connection.vendor:
                 case "postgresql":
