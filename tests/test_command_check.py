@@ -6,6 +6,7 @@ from unittest import mock
 
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import ProgrammingError
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
@@ -41,6 +42,15 @@ def check(*arguments):
 
 class CheckTests(TestCase):
     databases = {"default", "other"}
+
+    def test_what_the_database_refuses_is_said(self):
+        create("a", items=1)
+        refused = ProgrammingError("permission denied for table x")
+        with mock.patch.object(inspection, "perform", side_effect=refused):
+            assert check() == (
+                "",
+                "Not checked to the end: permission denied for table x",
+            )
 
     def test_what_the_store_writes_is_fine(self):
         store.append_items("nasty", list(NASTY_ITEMS.values()))

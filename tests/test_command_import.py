@@ -11,7 +11,7 @@ from unittest import mock
 
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import DataError, OperationalError
+from django.db import DataError, OperationalError, ProgrammingError
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from agent_sessions import store
@@ -126,6 +126,13 @@ class FaultTests(ImportCase, TestCase):
         full = OperationalError("database or disk is full")
         with mock.patch.object(store_imports, "insert_placed", side_effect=full):
             self.fail(saying="The database failed: database or disk is full.")
+        assert not AgentSession.objects.exists()
+
+    def test_rights_that_are_missing_are_named(self):
+        write_rows(self.path, {"a": ['{"content": "secret"}']})
+        refused = ProgrammingError("permission denied for table x\nHINT: secret")
+        with mock.patch.object(store_imports, "insert_placed", side_effect=refused):
+            self.fail(saying="The database failed: permission denied for table x.")
         assert not AgentSession.objects.exists()
 
     def test_what_a_database_says_of_values_is_not_repeated(self):

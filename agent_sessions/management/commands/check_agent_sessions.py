@@ -7,8 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agent_sessions import store
 from agent_sessions.conf import conf
-from agent_sessions.exceptions import AgentSessionError
 from agent_sessions.management.arguments import add_database
+from agent_sessions.management.failures import failures
 from agent_sessions.store.inspection import Kind
 
 
@@ -24,13 +24,11 @@ class Command(BaseCommand):
     def handle(self, *, fix: bool, database: str | None, **options: Any) -> None:
         found: Counter[Kind] = Counter()
         fixed = 0
-        try:
+        with failures("Not checked to the end"):
             for finding in store.check_sessions(fix=fix, using=database):
                 self.stdout.write(str(finding))
                 fixed += finding.fixed
                 found[finding.kind] += not finding.fixed
-        except AgentSessionError as error:
-            raise CommandError(str(error)) from None
         summary = ", ".join(f"{kind}: {found[kind]}" for kind in Kind)
         summary = f"{summary}, fixed: {fixed}."
         if conf.AGENT_SESSIONS_ON_USER_DELETE == "keep":

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, DataError, IntegrityError
 
 from agent_sessions.exceptions import AgentSessionError
 from agent_sessions.importers.opening import FORMATS, open_source
@@ -120,8 +120,9 @@ class Command(BaseCommand):
         except AgentSessionError as error:
             raise CommandError(f"{error} {report}") from None
         except DatabaseError as error:
-            # Of other errors than these the words may hold somebody's.
-            said = str(error) if isinstance(error, OperationalError) else ""
+            # Of these the words may hold somebody's.
+            hidden = isinstance(error, (DataError, IntegrityError))
+            said = "" if hidden else str(error)
             what = said.partition("\n")[0] or type(error).__name__
             raise CommandError(
                 f"The database failed: {what}. Sessions imported so far are whole; run "
