@@ -78,6 +78,28 @@ class EraseCommandTests(TestCase):
             erase("--user", "ann")
         self.assert_nothing_is_lost()
 
+        for blank in ("", " ", "\ud800"):
+            with self.assertRaisesMessage(CommandError, "--by"):
+                erase("--user", "ann", "--by", blank)
+        self.assert_nothing_is_lost()
+
+    def test_a_key_is_taken_only_as_keys_are_spelled(self):
+        key = str(self.ann.pk)
+        arabic = key.translate({48 + digit: 0x660 + digit for digit in range(10)})
+        for spelled in (f"0_{key}", f"+{key}", f" {key}", arabic):
+            with (
+                self.subTest(spelled),
+                self.assertRaisesMessage(CommandError, "not a user's key"),
+            ):
+                erase("--user-id", spelled)
+        self.assert_nothing_is_lost()
+
+    def test_a_name_that_no_database_takes_is_nobodys(self):
+        # What Python makes of an argument that is not UTF-8.
+        with self.assertRaisesMessage(CommandError, "There is no such user"):
+            erase("--user", "ann\udcff")
+        self.assert_nothing_is_lost()
+
     def test_it_asks_first(self):
         for answer in ("no", "", "y"):
             with self.assertRaisesMessage(CommandError, "Nothing was done."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from contextlib import suppress
 from datetime import timedelta
 
 from django.contrib.auth import get_user_model
@@ -34,12 +35,15 @@ def find_user(
     """Return the user of add_user()'s arguments, None without; fail for no such one."""
     model = get_user_model()
     users = model._base_manager.using(session_alias(database))
+    found = None
     if key is not None:
         found = users.filter(pk=clean_user_id(key)).first()
     elif name is not None:
-        # Some databases would take "Ann" and "änn" for the same.
-        same = users.filter(**{model.USERNAME_FIELD: name})
-        found = next((user for user in same if user.get_username() == name), None)
+        # Some databases would take "Ann" and "änn" for the same; none takes what Python
+        # makes of an argument that is not UTF-8.
+        with suppress(UnicodeEncodeError):
+            same = users.filter(**{model.USERNAME_FIELD: name})
+            found = next((user for user in same if user.get_username() == name), None)
     else:
         return None
     if found is None:

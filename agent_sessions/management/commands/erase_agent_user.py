@@ -13,9 +13,12 @@ from agent_sessions import store
 from agent_sessions.management.arguments import add_database, add_user, find_user
 from agent_sessions.management.failures import failures
 from agent_sessions.management.questions import add_no_input, confirm
+from agent_sessions.store.accesses import clean_words
 from agent_sessions.store.erasure import Holdings, Receipt
 from agent_sessions.store.handles import session_alias
 from agent_sessions.store.owners import clean_user_id
+
+_WHO = "Say who asks, with --by."
 
 
 class Command(BaseCommand):
@@ -51,6 +54,9 @@ class Command(BaseCommand):
         database: str | None,
         **options: Any,
     ) -> None:
+        asked_by = clean_words(_system_user() if by is None else by)
+        if not asked_by:
+            raise CommandError(_WHO)
         with failures("Not erased, or not to the end; run it again"):
             alias = session_alias(database)
             if user_id is not None:
@@ -65,7 +71,7 @@ class Command(BaseCommand):
                 self._confirm(key, alias)
             receipt = store.erase_user(
                 user_id=key,
-                by=_system_user() if by is None else by,
+                by=asked_by,
                 allow_nothing=allow_nothing,
                 using=alias,
             )
@@ -97,4 +103,4 @@ def _system_user() -> str:
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
-        raise CommandError("Say who asks, with --by.") from None
+        raise CommandError(_WHO) from None
