@@ -122,6 +122,7 @@ def _write_session(
         "next_turn": items[-1][0] + 1,
         "created_at": began.isoformat(),
         "updated_at": updated_at.isoformat(),
+        "usage": list(_use(items)),
     }
     yield _line({"session": row})
     for position, (turn, created_at, item) in enumerate(items):
@@ -172,6 +173,20 @@ def _turn(
         "status": "completed",
         "content": [{"type": "output_text", "text": text, "annotations": []}],
     }
+
+
+def _use(items: list[tuple[int, datetime, dict[str, Any]]]) -> Iterator[list[Any]]:
+    """Yield for each turn the day, and what its requests have read and written."""
+    for turn in {turn: None for turn, _, _ in items}:
+        calls = read = written = 0
+        for number, (of_turn, moment, item) in enumerate(items):
+            if of_turn == turn and item.get("type") in ("function_call", "message"):
+                calls += 1
+                read += sum(len(str(one)) // 4 for _, _, one in items[:number])
+                written += len(str(item)) // 4
+                day = moment.date().isoformat()
+        if calls:
+            yield [turn, day, calls, read, 0, written, 0, read + written]
 
 
 def _key(moment: datetime, chance: Random) -> str:
