@@ -18,6 +18,7 @@ from uuid import UUID
 
 from agent_sessions import metering, store
 from agent_sessions.crossing import cross
+from agent_sessions.exceptions import TurnGone
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.leasing import Exclusive
 from agent_sessions.metadata import Metadata
@@ -336,8 +337,17 @@ class DjangoSession:
     def _append_counted(
         self, totals: Any, handle: SessionHandle, items: list[Any]
     ) -> None:
+        gone = None
         with self._counting(totals) as usage:
-            store.append_items(handle, items, usage=usage)
+            try:
+                store.append_items(handle, items, usage=usage)
+            except TurnGone as error:
+                # The tokens are spent all the same.
+                gone = error
+                if usage:
+                    store.record_usage(handle, usage)
+        if gone is not None:
+            raise gone
 
     def _store_rest(self, totals: Any, handle: SessionHandle) -> TokenUsage:
         with self._counting(totals, known=False) as usage:

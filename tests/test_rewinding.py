@@ -463,8 +463,10 @@ class RunningTests(RewindingTestCase):
             await Runner.run(
                 bot, "go", session=DjangoSession("s"), run_config=RUN_CONFIG
             )
-        items = await DjangoSession("s").get_items()
-        assert items == [ask("a"), answer("b")]
+        session = DjangoSession("s")
+        assert await session.get_items() == [ask("a"), answer("b")]
+        # What it had asked the model is spent all the same.
+        assert (await session.get_usage()).requests == 1
 
 
 class WaitingTests(TransactionTestCase):
