@@ -115,6 +115,34 @@ class RunTests(ChatCase):
         status, _ = await self.post(client, "retry", row.pk)
         assert status == 409
 
+    async def test_a_tool_that_has_run_does_not_run_again(self):
+        try:
+            from agents import testing
+        except ImportError:
+            self.skipTest("agents.testing came with SDK 0.21.1")
+        model = testing.ScriptedModel(
+            [
+                [testing.function_call("look_up_order", {"number": "1"}, call_id="1")],
+                testing.ModelStep.raise_error(RuntimeError("no network")),
+                [testing.assistant_message("It is on its way.")],
+            ]
+        )
+        self.enterContext(
+            mock.patch("support_desk.agent.choose_model", return_value=model)
+        )
+        client = await self.log_in(self.alice)
+        with self.assertLogs("support_desk.runs", "ERROR"):
+            row = await self.start(client, "Where is my lamp?")
+        await self.post(client, "retry", row.pk)
+        await self.runs_end()
+        items = await sync_to_async(store.read_items)(row)
+        assert [item.get("type") for item in items] == [
+            None,
+            "function_call",
+            "function_call_output",
+            "message",
+        ]
+
     async def test_a_stopped_answer_stays_as_far_as_it_was_said(self):
         client = await self.log_in(self.alice)
         os.environ["OFFLINE_PAUSE"] = "0.1"
