@@ -17,9 +17,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
+
+from django.utils import timezone
 
 from agent_sessions.encoding import decode_item, encode_item
 from agent_sessions.exceptions import InvalidItem
@@ -157,4 +160,6 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _dump_value(value: Any) -> str:
+    if isinstance(value, datetime) and timezone.is_naive(value):
+        value = timezone.make_aware(value)
     return str(value) if isinstance(value, UUID) else str(value.isoformat())

@@ -66,6 +66,17 @@ class JSONLinesTests(ImportCase, TestCase):
         assert "3 already there" in self.run_import(source=path)
         assert self.export("third").read_bytes() == path.read_bytes()
 
+    def test_a_project_without_time_zones_says_in_which_its_times_are(self):
+        with self.settings(USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
+            path = self.export()
+            AgentSession.objects.all().delete()
+            assert "3 imported" in self.run_import(source=path)
+            assert self.export("second").read_bytes() == path.read_bytes()
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines[1:-1]:
+            values = line.get("session") or line["item"]
+            assert values["created_at"].endswith("+09:00")
+
     def test_gaps_between_positions_are_kept(self):
         row = AgentSession.objects.get(session_id="visitor")
         rows = AgentSession.objects.filter(pk=row.pk)
