@@ -149,9 +149,10 @@ def _wrong_settings() -> list[tuple[str, str]]:
     for name in ("METADATA_MAX_BYTES", "METADATA_MAX_KEYS"):
         if not _is_positive(getattr(conf, PREFIX + name), int):
             wrong.append((PREFIX + name, "a positive integer"))
-    days = conf.AGENT_SESSIONS_RETENTION_DAYS
-    if days is not None and not _is_positive(days, int):
-        wrong.append((f"{PREFIX}RETENTION_DAYS", "a positive integer or None"))
+    for name in ("MAX_ITEM_BYTES", "MAX_ITEMS", "MAX_SESSIONS", "RETENTION_DAYS"):
+        value = getattr(conf, PREFIX + name)
+        if value is not None and not _is_positive(value, int):
+            wrong.append((PREFIX + name, "a positive integer or None"))
     depth = conf.AGENT_SESSIONS_METADATA_MAX_DEPTH
     if not _is_positive(depth, int) or depth > DEEPEST:
         wrong.append((f"{PREFIX}METADATA_MAX_DEPTH", f"an integer from 1 to {DEEPEST}"))

@@ -24,6 +24,21 @@ class Settings:
         return getattr(settings, "AGENT_SESSIONS_LOCK_TIMEOUT", 5)
 
     @property
+    def AGENT_SESSIONS_MAX_ITEM_BYTES(self) -> int | None:
+        """Bytes that an item may take as UTF-8 JSON; None for any number."""
+        return getattr(settings, "AGENT_SESSIONS_MAX_ITEM_BYTES", None)
+
+    @property
+    def AGENT_SESSIONS_MAX_ITEMS(self) -> int | None:
+        """Items that a session may have; None for any number."""
+        return getattr(settings, "AGENT_SESSIONS_MAX_ITEMS", None)
+
+    @property
+    def AGENT_SESSIONS_MAX_SESSIONS(self) -> int | None:
+        """Sessions that a user may have; None for any number."""
+        return getattr(settings, "AGENT_SESSIONS_MAX_SESSIONS", None)
+
+    @property
     def AGENT_SESSIONS_METADATA_MAX_BYTES(self) -> int:
         """Bytes that the metadata of one session or user may take as UTF-8 JSON."""
         return getattr(settings, "AGENT_SESSIONS_METADATA_MAX_BYTES", 16_384)

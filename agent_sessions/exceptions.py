@@ -49,7 +49,7 @@ class InvalidUser(AgentSessionError, ValueError):
 
 
 class ItemTooLarge(AgentSessionError, ValueError):
-    """An item is larger than the database accepts in one statement."""
+    """An item is larger than the database, or the project, accepts."""
 
 
 class NothingToErase(AgentSessionError, ObjectDoesNotExist):
@@ -72,6 +72,10 @@ class SessionExists(AgentSessionError, ValueError):
     """The session id is taken, by whomever."""
 
 
+class SessionFull(AgentSessionError, ValueError):
+    """The session has as many items as AGENT_SESSIONS_MAX_ITEMS allows."""
+
+
 class SessionGone(AgentSessionError, ObjectDoesNotExist):
     """The session does not exist, or was deleted while this code held on to it."""
 
@@ -82,6 +86,10 @@ class SessionLockTimeout(AgentSessionError, OperationalError):
 
 class SessionOwnershipError(AgentSessionError, PermissionDenied):
     """The session is not open to this user."""
+
+
+class TooManySessions(AgentSessionError, ValueError):
+    """The user has as many sessions as AGENT_SESSIONS_MAX_SESSIONS allows."""
 
 
 class TurnCompacted(AgentSessionError, ValueError):

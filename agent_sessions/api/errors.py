@@ -16,6 +16,7 @@ from agent_sessions.exceptions import (
     SessionGone,
     SessionLockTimeout,
     SessionOwnershipError,
+    TooManySessions,
 )
 from agent_sessions.refusals import explain
 
@@ -30,6 +31,12 @@ class ContentTooLarge(exceptions.APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = _("The request's body is too large.")
     default_code = "too_large"
+
+
+class TooMany(exceptions.APIException):
+    status_code = status.HTTP_403_FORBIDDEN
+    default_detail = _("You have as many sessions as are allowed.")
+    default_code = "too_many_sessions"
 
 
 class Busy(exceptions.APIException):
@@ -47,6 +54,7 @@ _ANSWERS: dict[type[Exception], type[exceptions.APIException]] = {
     SessionGone: exceptions.NotFound,
     SessionLockTimeout: Busy,
     SessionOwnershipError: exceptions.NotFound,
+    TooManySessions: TooMany,
 }
 _FIELDS: dict[type[Exception], str] = {
     InvalidClaimToken: "token",

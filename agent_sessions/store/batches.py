@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from agent_sessions.conf import conf
 from agent_sessions.encoding import encode_item, plain_item
 from agent_sessions.exceptions import ItemTooLarge
 from agent_sessions.identifiers import uuid7
@@ -53,7 +54,8 @@ def encode_batch(items: Iterable[Item]) -> list[NewItem]:
     """
     Return the items encoded, so that a bad one fails before anything is written.
 
-    Raise InvalidItem, naming the item by its index and the path of the fault.
+    Raise InvalidItem, naming the item by its index and the path of the fault, and
+    ItemTooLarge for one above AGENT_SESSIONS_MAX_ITEM_BYTES.
     """
     return [_encode(item, f"items[{index}]") for index, item in enumerate(items)]
 
@@ -61,6 +63,11 @@ def encode_batch(items: Iterable[Item]) -> list[NewItem]:
 def _encode(item: Item, name: str) -> NewItem:
     item = plain_item(item, name=name)
     data = encode_item(item, name=name)
+    limit = conf.AGENT_SESSIONS_MAX_ITEM_BYTES
+    if limit is not None and (size := len(data.encode())) > limit:
+        raise ItemTooLarge(
+            f"{name} takes {size} bytes; AGENT_SESSIONS_MAX_ITEM_BYTES is {limit}."
+        )
     opens = starts_turn(item)
     return NewItem(
         data=data,

@@ -26,6 +26,7 @@ from agent_sessions.store.handles import (
     row_handle,
     session_handle,
 )
+from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User
 from agent_sessions.store.previews import read_preview
 from agent_sessions.store.sessions import clean_title
@@ -48,8 +49,8 @@ def fork_session(
     It belongs to the same user and has an id of its own; title and metadata are those
     of the session, unless ``title`` is given. What compaction has replaced is copied
     too; what it replaced after the cut is read again. Raise TurnGone, TurnCompacted or
-    ValueError as rewind_session() does, InvalidTitle, SessionGone if there is no such
-    session, SessionOwnershipError if it is not open to ``user``.
+    ValueError as rewind_session() does, InvalidTitle, TooManySessions, SessionGone if
+    there is no such session, SessionOwnershipError if it is not open to ``user``.
     """
     handle = session_handle(session, user=user, using=using)
     if before_turn is not None and before_turn < 1:
@@ -75,6 +76,7 @@ def fork_session(
             if title is not None:
                 copy.title = title
             copy_session(source, copy, cut, using=now.using)
+            refuse_many(copy.user_id, using=now.using)
         return copy
 
     copy = perform_on(handle, work)

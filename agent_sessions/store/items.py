@@ -46,8 +46,10 @@ def append_items(
 
     The session is created if there is none. An empty batch does nothing and returns
     None. Raise InvalidItem or ItemTooLarge for an item that cannot be stored,
-    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
-    deleted, SessionLockTimeout if it stays locked.
+    SessionFull or TooManySessions if the project allows no more, SessionOwnershipError
+    if the session is not open to ``user``, SessionGone if it was deleted, TurnGone if a
+    rewind removed the turn that this goes on with, SessionLockTimeout if it stays
+    locked.
     """
     handle = session_handle(session, user=user, using=using)
     if isinstance(items, dict | str):

@@ -37,6 +37,7 @@ from agent_sessions.store.handles import (
     session_alias,
     session_handle,
 )
+from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User, owner_id
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
 
@@ -54,7 +55,7 @@ def create_session(
 
     Without ``session_id`` a random UUID is made. Raise SessionExists if the id is
     taken, InvalidSessionId, InvalidTitle, InvalidMetadata or InvalidUser for bad
-    values.
+    values, TooManySessions if the user may have no more.
     """
     now = timezone.now()
     user_id = owner_id(user)
@@ -273,6 +274,7 @@ def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:
         with write_transaction(alias):
             # A write first, for SQLite.
             row.save(force_insert=True, using=alias)
+            refuse_many(row.user_id, using=alias)
             # In the caller's transaction the key may fail only at its end.
             handle.refuse_missing_user()
     except IntegrityError:

@@ -80,14 +80,16 @@ def _reserve(
         cursor.execute(
             f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
             f" ON DUPLICATE KEY UPDATE {changes} RETURNING"
-            f" id, next_position, next_turn, rewound_before, {row_rule(handle)}",
+            f" id, next_position, next_turn, rewound_before, item_count,"
+            f" {row_rule(handle)}",
             [*values, *changed, *row_values(handle, connection)],
         )
-        key, position, turn, rewound_before, is_open = cursor.fetchall()[0]
+        key, *reserved, is_open = cursor.fetchall()[0]
     if not is_open:
         # There is no WHERE clause here that could hold the owner rule.
         raise _Refused
-    return UUID(str(key)), position, turn, rewound_before
+    position, turn, rewound_before, item_count = reserved
+    return UUID(str(key)), position, turn, rewound_before, item_count
 
 
 def _count(

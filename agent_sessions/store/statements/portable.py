@@ -32,6 +32,7 @@ from agent_sessions.models import (
 )
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.limits import refuse_full, refuse_many
 from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.results import Appended, Found, Popped
 from agent_sessions.store.transactions import Attempt, write_transaction
@@ -58,14 +59,15 @@ def append(
             if handle.pk is not None:
                 return None
             created = create_row(handle, now)
+            refuse_many(handle.user_id, using=handle.using)
             if not _reserve(handle, batch):
                 return None
         # Reserved and locked by this transaction: nobody else moves these meanwhile.
-        pk, end, next_turn, rewound_before = (
-            handle.rows()
-            .values_list("pk", "next_position", "next_turn", "rewound_before")
-            .get()
+        columns = ("pk", "next_position", "next_turn", "rewound_before", "item_count")
+        pk, end, next_turn, rewound_before, item_count = (
+            handle.rows().values_list(*columns).get()
         )
+        refuse_full(item_count)
         opened = sum(item.starts_turn for item in batch)
         first_position = position = end - len(batch)
         turn = next_turn - opened - 1

@@ -17,10 +17,12 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from agent_sessions.conf import conf
 from agent_sessions.encoding import decode_item
 from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.limits import find_room
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
@@ -76,9 +78,10 @@ def append(
         pk = uuid7()
         row = _append(handle, batch, usage, connection, pk)
     if row is None:
-        # Not open; or a rewind may have removed the turn that goes on here, which only
-        # a look under the lock can tell.
-        if batch[0].starts_turn:
+        # Not open; or full, or one too many; or a rewind may have removed the turn that
+        # goes on here. Only a look under the lock can tell.
+        limited = (conf.AGENT_SESSIONS_MAX_ITEMS, conf.AGENT_SESSIONS_MAX_SESSIONS)
+        if batch[0].starts_turn and limited == (None, None):
             return None
         return portable.append(handle, batch, usage, attempt)
     session, position, turn = row
@@ -169,6 +172,8 @@ def _append(
     now = timezone.now()
     changed = [preview, now] if preview else [now]
     alive = [] if opened[0] else [handle.turn or 0]
+    room = find_room(len(batch))
+    most = None
     if pk is None:
         rule, owner = row_rule(handle), ""
         known = row_values(handle, connection)
@@ -185,7 +190,10 @@ def _append(
             now=now,
         )
         owned = owner_values(handle, connection)
-        values = [*new, *_wait(connection), *changed, *owned, *alive]
+        if owned:
+            most = conf.AGENT_SESSIONS_MAX_SESSIONS
+        counted = [] if most is None else owned
+        values = [*new, *_wait(connection), *counted, *changed, *owned, *alive]
     if usage:
         turn = [] if opened[-1] else [handle.turn]
         values += [*turn, usage_day(now), *usage.counts]
@@ -200,7 +208,7 @@ def _append(
     # Long batches are rare, and their statements too long to keep.
     build = _append_sql if len(batch) <= 32 else _append_sql.__wrapped__
     bounded = not in_transaction(connection)
-    sql = build(opened, bool(preview), bool(usage), rule, owner, bounded)
+    sql = build(opened, bool(preview), bool(usage), rule, owner, bounded, room, most)
     rows = fetch_rows(connection, sql, values, again=len(batch) <= _MAX_PREPARED)
     return max(rows, key=lambda row: row[1]) if rows else None
 
@@ -225,6 +233,8 @@ def _append_sql(
     rule: str,
     owner: str,
     bounded: bool,
+    room: int | None,
+    most: int | None,
 ) -> str:
     # The session's row first: its lock gives out positions, and the items follow from
     # what it returns, whatever happened while the statement waited for it. As few parts
@@ -232,6 +242,8 @@ def _append_sql(
     wait = _bound(bounded)
     changes = counters(len(opened), opened[-1], preview, "s.")
     alive = "" if opened[0] else " AND s.rewound_before <= %s::int"
+    if room is not None:
+        alive += f" AND s.item_count <= {room}"
     if rule:
         row = f"UPDATE {SESSION} AS s SET {changes} WHERE {wait} AND {rule}{alive}"
     else:
@@ -239,8 +251,8 @@ def _append_sql(
             f"INSERT INTO {SESSION} AS s ({SESSION_COLUMNS})"
             " SELECT %s::uuid, %s, %s, %s::timestamptz, %s, %s, %s::jsonb, %s::int,"
             " %s::int, %s::int, %s::int, %s::int, %s::timestamptz, %s::timestamptz"
-            f" WHERE {wait} ON CONFLICT (session_id) DO UPDATE SET {changes}"
-            f" WHERE {owner}{alive}"
+            f" WHERE {wait}{_few(most)}"
+            f" ON CONFLICT (session_id) DO UPDATE SET {changes} WHERE {owner}{alive}"
         )
     if len(opened) == 1:
         source = "s"
@@ -263,6 +275,13 @@ def _append_sql(
         f" SELECT {key}, s.id, s.position + {nr}, {turn}, {columns},"
         f" %s::timestamptz FROM {source} RETURNING session_id, position, turn"
     )
+
+
+def _few(most: int | None) -> str:
+    if most is None:
+        return ""
+    rows = f"SELECT 1 FROM {SESSION} WHERE user_id = %s LIMIT {most}"
+    return f" AND (SELECT count(*) FROM ({rows}) AS theirs) < {most}"
 
 
 def _usage_sql(opened: int) -> str:

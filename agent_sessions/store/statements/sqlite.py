@@ -35,7 +35,7 @@ from agent_sessions.store.statements.two_statements import Reserved
 from agent_sessions.store.transactions import Attempt
 from agent_sessions.usage import TokenUsage
 
-_RETURNING = "RETURNING id, next_position, next_turn, rewound_before"
+_RETURNING = "RETURNING id, next_position, next_turn, rewound_before, item_count"
 
 
 def append(

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from agent_sessions.store.batches import NewItem, split_batch
 from agent_sessions.store.handles import SessionHandle
+from agent_sessions.store.limits import refuse_full, refuse_many
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.phrases import count_turns, insert_items
@@ -20,9 +21,9 @@ from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.transactions import Attempt, write_transaction
 from agent_sessions.usage import TokenUsage
 
-# The session's key, its next position and turn after the batch was counted in, and the
-# turn before which there was a rewind.
-Reserved: TypeAlias = tuple[UUID, int, int, int]
+# The session's key, its next position and turn after the batch was counted in, the turn
+# before which there was a rewind, and how many items it has.
+Reserved: TypeAlias = tuple[UUID, int, int, int, int]
 Reserve: TypeAlias = Callable[
     [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
 ]
@@ -60,7 +61,10 @@ def append(
         reserved = reserve(handle, batch, connection, pk, now)
         if reserved is None:
             return None
-        session, end, next_turn, rewound_before = reserved
+        session, end, next_turn, rewound_before, item_count = reserved
+        refuse_full(item_count)
+        if session == pk:
+            refuse_many(handle.user_id, using=handle.using)
         first_position = position = end - len(batch)
         turn = next_turn - 1 - count_turns(batch)[-1]
         current = turn
