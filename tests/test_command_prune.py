@@ -102,6 +102,9 @@ class PruneTests(TestCase):
         gone = self.pruned("--older-than", "5", "--keep-latest", "2")
         assert gone == {"orphan-100", "ann-100"}
 
+    def test_more_than_a_database_counts_is_all(self):
+        assert self.pruned("--keep-latest", "9" * 20) == set()
+
     def test_a_dry_run_counts_and_deletes_nothing(self):
         output = prune("--older-than", "30", "--dry-run")
         assert output == "Would prune 4 session(s) with 4 item(s).\n"

@@ -22,6 +22,9 @@ from agent_sessions.store.selections import (
     iterate_keys,
 )
 
+# A database counts no further.
+_MOST = 2**31 - 1
+
 
 def prune_sessions(
     *,
@@ -66,7 +69,9 @@ def prune_sessions(
         rows = rows.anonymous()
     if empty:
         rows = rows.empty()
-    chosen = rows if keep_latest is None else rows.beyond_latest(keep_latest)
+    chosen = rows
+    if keep_latest is not None:
+        chosen = rows.beyond_latest(min(keep_latest, _MOST))
     if dry_run:
         return count_rows(iterate_keys(chosen), using=alias)
     # What is not asked again under the lock is whose latest it is: activity, which
