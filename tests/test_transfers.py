@@ -262,6 +262,7 @@ class TransferCommandTests(TransferTestCase):
             (("--user", "ann", "--to", "nobody"), "no such user"),
             (("--user", "ann", "--to-id", "0"), "no such user"),
             (("--user", "ann", "--to", "ann"), "between two users"),
+            (("--user", "ann", "--to", "ann", "--session", "ann-0"), "between two"),
             (("--user", "bob", "--to", "ann"), "nothing to transfer"),
             (("--user", "bob", "--to", "ann", "--session", "ann-0"), "nothing to"),
             (("--user", "ann", "--to", "bob", "--database", "other"), "'other'"),

@@ -52,6 +52,8 @@ class Command(BaseCommand):
         with failures("Not transferred"):
             owner = find_user(user, user_id, database=database)
             other = find_user(to, to_id, database=database)
+            if owner == other:
+                raise CommandError("Sessions are transferred between two users.")
             if session is None:
                 held = store.count_holdings(owner, using=database)
                 count, agent_users = held.sessions, held.agent_users * metadata
