@@ -100,6 +100,12 @@ class EraseCommandTests(TestCase):
             erase("--user", "ann\udcff")
         self.assert_nothing_is_lost()
 
+    def test_a_receipt_that_cannot_be_printed_is_kept_and_named(self):
+        full = mock.Mock(write=mock.Mock(side_effect=OSError(28, "No space left")))
+        with self.assertRaisesMessage(CommandError, "No space left") as caught:
+            call_command("erase_agent_user", user="ann", interactive=False, stdout=full)
+        assert str(ErasureReceipt.objects.get().pk) in str(caught.exception)
+
     def test_it_asks_first(self):
         for answer in ("no", "", "y"):
             with self.assertRaisesMessage(CommandError, "Nothing was done."):

@@ -75,7 +75,13 @@ class Command(BaseCommand):
                 allow_nothing=allow_nothing,
                 using=alias,
             )
+        try:
             self._print(receipt, alias)
+            self.stdout.flush()
+        except OSError as error:
+            raise CommandError(
+                f"Erased, and receipt {receipt.id} is kept, but not printed: {error}"
+            ) from None
 
     def _confirm(self, key: Any, alias: str) -> None:
         found = get_user_model()._base_manager.using(alias).filter(pk=key).first()
