@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import UTC, datetime
 from io import StringIO
@@ -10,6 +11,8 @@ from django.core.management import call_command
 from django.test import TestCase
 
 from agent_sessions import store
+from agent_sessions.exceptions import InvalidSource
+from agent_sessions.importers.opening import open_source
 from agent_sessions.models import AgentSession
 from agent_sessions.usage import TokenUsage
 from tests.imports import ImportCase
@@ -144,6 +147,26 @@ class JSONLinesTests(ImportCase, TestCase):
         self.path.write_bytes(b"".join(lines[: whole[2]]))
         self.fail(saying="The source was cut off")
         assert AgentSession.objects.count() == 2
+
+    def test_a_file_that_is_changed_meanwhile_gives_nobody_anothers_items(self):
+        path = self.export()
+        source = open_source(str(path))
+        sessions = list(source.sessions())
+        path.write_bytes(path.read_bytes() + b"\n")
+        for session in sessions:
+            with self.assertRaisesMessage(InvalidSource, "was changed"):
+                list(source.items(session))
+
+    def test_what_cannot_be_read_twice_is_explained(self):
+        os.mkfifo(self.path)
+        self.fail("--format", "jsonl", saying="no file that can be read twice")
+
+    def test_an_owner_without_a_name_does_not_make_it_anonymous(self):
+        lines = self.export().read_text().replace('"username":"ann"', '"username":""')
+        AgentSession.objects.all().delete()
+        self.path.write_text(lines)
+        self.fail(saying="1 refused")
+        assert not AgentSession.objects.filter(session_id="owned").exists()
 
     def test_what_we_never_wrote_is_refused_by_line(self):
         lines = self.export().read_text().splitlines()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ class JSONLinesSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._version: tuple[int, ...] | None = None
         with self._open() as file:
             header = _parse(file.readline(), 1)
         if header.get("format") != FORMAT:
@@ -90,11 +93,24 @@ class JSONLinesSource:
     def close(self) -> None:
         """Nothing stays open between two reads."""
 
-    def _open(self) -> Any:
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
         try:
-            return open(self._path, "rb")
+            # A pipe may wait for ever, and what was read of it is gone.
+            if stat.S_ISFIFO(os.stat(self._path).st_mode):
+                raise InvalidSource("The source is no file that can be read twice.")
+            with open(self._path, "rb") as file:
+                self._refuse_changed(os.fstat(file.fileno()))
+                yield file
         except OSError as error:
             raise InvalidSource(f"The source cannot be read: {error}.") from None
+
+    def _refuse_changed(self, facts: os.stat_result) -> None:
+        version = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if self._version not in (None, version):
+            # Other items may now stand where a session's were.
+            raise InvalidSource("The source was changed while it was read.")
+        self._version = version
 
 
 def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSession:

@@ -50,7 +50,8 @@ class Owners:
         if session.branch_of is not None:
             session = replace(session, session_id=session.branch_of)
         field, value = self._ask(session)
-        if value is None or value == "":
+        # Of a source's own, "" is a name: its session is not to become anybody's.
+        if value is None or (value == "" and self._rule is not None):
             return None
         if isinstance(value, AbstractBaseUser):
             return owner_id(value)
