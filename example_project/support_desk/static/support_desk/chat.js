@@ -113,6 +113,9 @@ function listen(url) {
   if (stream) return;
   let words = null;
   let tool = null;
+  let isLost = false;
+  // Not over a refusal that somebody is still reading.
+  const tell = (words) => status.classList.contains("problem") || say(words);
   const on = (name, work) =>
     stream.addEventListener(name, (event) => {
       const isNear = innerHeight + scrollY > document.body.scrollHeight - 160;
@@ -121,17 +124,17 @@ function listen(url) {
     });
   stream = new EventSource(url);
   stop.hidden = false;
-  say("The agent is answering …");
+  tell("The agent is answering …");
   on("tool", ({ name, arguments: given }) => {
     words = null;
     tool = line("tool running");
     tool.textContent = `${name} ${given}`;
-    say(`The agent uses ${name} …`);
+    tell(`The agent uses ${name} …`);
   });
   on("tool_done", (output) => {
     tool?.append(` → ${output}`);
     tool?.parentElement.classList.remove("running");
-    say("The agent is answering …");
+    tell("The agent is answering …");
   });
   on("text", (delta) => {
     words ??= line("assistant live", "Agent");
@@ -148,6 +151,7 @@ function listen(url) {
   });
   stream.onerror = () => {
     if (stream.readyState !== EventSource.CLOSED) {
+      isLost = true;
       say("The connection is lost; trying again …", true); // the browser does
       return;
     }
@@ -155,7 +159,10 @@ function listen(url) {
     stop.hidden = true;
     refresh();
   };
-  stream.onopen = () => status.classList.contains("problem") && say("The agent is answering …");
+  stream.onopen = () => {
+    if (isLost) say("The agent is answering …");
+    isLost = false;
+  };
 }
 
 function listenToRun() {
