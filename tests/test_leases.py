@@ -19,6 +19,7 @@ from agent_sessions.exceptions import (
     SessionBusy,
     SessionGone,
     SessionOwnershipError,
+    TooManySessions,
 )
 from agent_sessions.identifiers import uuid7
 from agent_sessions.models import AgentSession
@@ -86,6 +87,16 @@ class LeaseTests(TestCase):
             store.acquire_lease(row)
         with self.assertRaises(SessionGone):
             store.renew_lease(row, lease)
+
+    def test_a_session_too_many_is_not_made_for_it(self):
+        alice = User.objects.create(username="alice")
+        store.acquire_lease("s", user=alice)
+        with self.settings(AGENT_SESSIONS_MAX_SESSIONS=1):
+            with self.assertRaises(TooManySessions):
+                store.acquire_lease("t", user=alice)
+            with self.assertRaises(SessionBusy):
+                store.acquire_lease("s", user=alice)
+        assert AgentSession.objects.count() == 1
 
     def test_a_fork_is_free(self):
         store.append_items("s", [{"role": "user", "content": "a"}])

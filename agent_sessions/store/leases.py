@@ -25,6 +25,7 @@ from agent_sessions.store.handles import (
     perform_on,
     session_handle,
 )
+from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User
 from agent_sessions.store.statements.portable import create_row
 from agent_sessions.store.transactions import Attempt, write_transaction
@@ -53,8 +54,9 @@ def acquire_lease(
 
     The session is created if there is none. A ``lease`` that is given is taken, or
     taken again. Raise SessionBusy if somebody else has one that has not expired,
-    ValueError unless it lasts, SessionOwnershipError if the session is not open to
-    ``user``, SessionGone if it was deleted.
+    ValueError unless it lasts, TooManySessions if the user may have no more,
+    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
+    deleted.
     """
     handle = session_handle(session, user=user, using=using)
     if expires_in <= timedelta(0):
@@ -69,6 +71,7 @@ def acquire_lease(
             if not now.rows().filter(free).update(**taken):
                 if now.pk is None and not now.rows().exists():
                     made = create_row(now, timezone.now())
+                    refuse_many(now.user_id, using=now.using)
                 if not now.rows().filter(free).update(**taken):
                     _refuse_busy(now)
                     return None
