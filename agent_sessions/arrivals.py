@@ -191,7 +191,7 @@ class Planned:
 
 def compare(planned: Planned, row: AgentSession) -> Relation:
     """Return how ``row``, which has the planned session's id, stands to it."""
-    timed = planned.session.created_at is not None
+    timed = fit_time(planned.session.created_at) is not None
     if timed and row.created_at != planned.row.created_at:
         return Relation.OTHER
     stored = store.read_stored([row.pk], using=row._state.db)

@@ -202,6 +202,16 @@ class FaultTests(ImportCase, TestCase):
         row = SessionItem.objects.get()
         assert row.created_at == row.session.created_at
 
+    def test_and_a_second_run_finds_them_again(self):
+        write_rows(self.path, {"a": ["{}"]})
+        with closing(sqlite3.connect(self.path)) as file:
+            file.execute(
+                "UPDATE agent_sessions SET created_at = '9999-12-31T23:59:59-23:59'"
+            )
+            file.commit()
+        assert "1 imported" in self.run_import()
+        assert "1 already there" in self.run_import()
+
 
 class ProgressTests(ImportCase, TestCase):
     def test_a_terminal_shows_how_far_it_is(self):
