@@ -4,6 +4,7 @@ from io import StringIO
 from unittest import mock
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import TestCase
@@ -77,6 +78,11 @@ class OwnerTests(ImportCase, TestCase):
                     map_user=lambda session, value=value: value, user_field=field
                 )
                 assert outcome.is_failure
+
+    def test_what_is_no_user_but_reads_like_a_key_names_nobody(self):
+        rule = lambda session: Group(name=str(self.ann.pk))  # noqa: E731
+        kinds = {it.note for it in self.outcomes(map_user=rule)}
+        assert len(kinds) == 1 and "user is of type Group" in kinds.pop()
 
     def test_long_values_are_not_repeated(self):
         rule = lambda session: "secret" * 20  # noqa: E731

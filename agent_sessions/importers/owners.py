@@ -6,16 +6,16 @@ import csv
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from agent_sessions.exceptions import InvalidSource, InvalidUser
 from agent_sessions.importers.records import SourceSession
-from agent_sessions.store.owners import clean_user_id, owner_id
+from agent_sessions.store.owners import User, clean_user_id, owner_id
 
 _KNOWN = 10_000
 _SIMILAR = 100
@@ -53,8 +53,9 @@ class Owners:
         # Of a source's own, "" is a name: its session is not to become anybody's.
         if value is None or (value == "" and self._rule is not None):
             return None
-        if isinstance(value, AbstractBaseUser):
-            return owner_id(value)
+        # Whatever else is a model may read like somebody's key.
+        if isinstance(value, Model):
+            return owner_id(cast(User, value))
         key = (field, str(value))
         if key not in self._known:
             if len(self._known) >= _KNOWN:
