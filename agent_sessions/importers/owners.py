@@ -141,8 +141,10 @@ def _read_csv(name: str) -> OwnerRule:
     try:
         # As spreadsheets write it: with a mark at the start.
         with open(name, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"session_id", "user"} <= set(reader.fieldnames or ()):
+            # Else an open quote takes all that follows, whose sessions have no owner.
+            reader = csv.DictReader(file, strict=True)
+            names = list(reader.fieldnames or ())
+            if names.count("session_id") != 1 or names.count("user") != 1:
                 raise InvalidSource(f"{name}: the columns are session_id and user.")
             for row in reader:
                 session_id, user = row["session_id"], row["user"]
@@ -159,5 +161,5 @@ def _read_csv(name: str) -> OwnerRule:
     except OSError as error:
         raise InvalidSource(f"The owners cannot be read: {error}.") from None
     except (UnicodeDecodeError, csv.Error):
-        raise InvalidSource(f"{name} is not a CSV file in UTF-8.") from None
+        raise InvalidSource(f"{name} is not a whole CSV file in UTF-8.") from None
     return lambda session: owners.get(session.session_id)
