@@ -9,7 +9,7 @@ it.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -94,11 +94,10 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
     connection = connections[handle.using]
     owner = owner_rule(handle, "s.")
     owned = owner_values(handle, connection)
-    limits = [] if limit is None else [limit]
     rows = fetch_rows(
         connection,
-        _read_sql(owner, limit is not None),
-        [*owned, *owned, *limits, handle.session_id],
+        _read_sql(owner, limit),
+        [*owned, *owned, handle.session_id],
     )
     if not rows:
         return Found(None, [], exists=False)
@@ -303,12 +302,13 @@ def _locked(rule: str, bounded: bool) -> str:
     )
 
 
-@cache
-def _read_sql(owner: str, limited: bool) -> str:
+@lru_cache(maxsize=256)
+def _read_sql(owner: str, limit: int | None) -> str:
     # The session's own row comes also without items, and tells unknown sessions from
     # closed ones. OFFSET 0 keeps the sub-select as it stands: were it joined, all of a
     # long history would be sorted.
-    order = "DESC LIMIT %s" if limited else "OFFSET 0"
+    # The limit is spelled out: for one that it does not know PostgreSQL keeps no plan.
+    order = "OFFSET 0" if limit is None else f"DESC LIMIT {limit:d}"
     return (
         f"SELECT i.position, i.data, CASE WHEN {owner} THEN s.id::text END"
         f" FROM {SESSION} AS s LEFT JOIN LATERAL (SELECT position, data FROM {ITEM}"
