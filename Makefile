@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-postgresql check-sqlite-mariadb bench
+.PHONY: help demo test check check-first check-second bench
 
 # The first of these that runs and is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -73,22 +73,22 @@ check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line --keep-going \
-		check-postgresql check-sqlite-mariadb
+		check-first check-second
 
-# Two lanes, for two cores. PostgreSQL has all of one, because it has 100 connections.
+# Two lanes, for two cores. PostgreSQL is in one alone, because it has 100 connections.
 PYTEST := $(BIN)/python -m pytest --quiet
 
-check-postgresql:
+check-first:
 	TEST_DATABASE=postgresql $(PYTEST)
 	TEST_DATABASE=postgresql $(PYTEST) -m browser $(CHAT)
+	TEST_DATABASE=sqlite $(PYTEST) -m browser
 	@# The store's other path, and psycopg's other way to bind.
 	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
 	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
 
-check-sqlite-mariadb:
+check-second:
 	TEST_DATABASE=mariadb $(PYTEST)
 	TEST_DATABASE=sqlite $(PYTEST)
-	TEST_DATABASE=sqlite $(PYTEST) -m browser
 	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE)
 	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE)
 

@@ -292,7 +292,7 @@ class ExportTests(ItemCase):
         assert whole["session"]["id"] == str(self.row.pk)
         assert len(whole["items"]) == len(NASTY_ITEMS)
         lines = self.api.get(url + "?as=jsonl").getvalue().splitlines()
-        assert len(lines) == len(NASTY_ITEMS) + 2
+        assert len(lines) == len(NASTY_ITEMS) + 3
 
     def test_its_own_type_may_be_asked_for(self):
         url = session_url(self.row, "export") + "?as=md"
