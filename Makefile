@@ -81,7 +81,7 @@ PYTEST := $(BIN)/python -m pytest --quiet
 check-first:
 	TEST_DATABASE=postgresql $(PYTEST)
 	TEST_DATABASE=postgresql $(PYTEST) -m browser $(CHAT)
-	TEST_DATABASE=sqlite $(PYTEST) -m browser
+	TEST_DATABASE=sqlite $(PYTEST) -m browser $(addprefix --ignore=,$(CHAT))
 	@# The store's other path, and psycopg's other way to bind.
 	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
 	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
@@ -89,6 +89,7 @@ check-first:
 check-second:
 	TEST_DATABASE=mariadb $(PYTEST)
 	TEST_DATABASE=sqlite $(PYTEST)
+	TEST_DATABASE=sqlite $(PYTEST) -m browser $(CHAT)
 	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE)
 	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE)
 
