@@ -237,7 +237,7 @@ def _append_sql(
 ) -> str:
     # The session's row first: its lock gives out positions, and the items follow from
     # what it returns, whatever happened while the statement waited for it. As few parts
-    # as will do: the database plans the statement anew each time.
+    # as will do: long batches, and all in the caller's transactions, are planned anew.
     wait = _bound(bounded)
     changes = counters(len(opened), opened[-1], preview, "s.")
     alive = "" if opened[0] else " AND s.rewound_before <= %s::int"
