@@ -21,7 +21,6 @@ from agent_sessions.store.statements.phrases import (
     new_session_values,
     row_rule,
     row_values,
-    upsert_usage,
 )
 from agent_sessions.store.statements.portable import clear as clear
 from agent_sessions.store.statements.portable import pop as pop
@@ -45,7 +44,7 @@ def append(
     """Store the batch behind the session's last item; None if it is not open."""
     try:
         return two_statements.append(
-            handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve, count=_count
+            handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve
         )
     except _Refused:
         return None
@@ -90,21 +89,3 @@ def _reserve(
         raise _Refused
     position, turn, rewound_before, item_count = reserved
     return UUID(str(key)), position, turn, rewound_before, item_count
-
-
-def _count(
-    connection: BaseDatabaseWrapper,
-    session: UUID,
-    turn: int,
-    usage: TokenUsage,
-    now: datetime,
-) -> None:
-    upsert_usage(
-        connection,
-        session,
-        turn,
-        usage,
-        now,
-        conflict="ON DUPLICATE KEY UPDATE",
-        new="VALUES({})",
-    )

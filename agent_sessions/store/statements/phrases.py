@@ -178,16 +178,12 @@ def upsert_usage(
     turn: int,
     usage: TokenUsage,
     now: datetime,
-    *,
-    conflict: str,
-    new: str,
 ) -> None:
-    """
-    Add the usage to the row of the turn, or make it.
-
-    ``conflict`` begins the clause for a row that is there; ``new`` spells there a
-    column of the row that was to be inserted.
-    """
+    """Add the usage to the row of the turn, or make it."""
+    if connection.vendor == "mysql":
+        conflict, new = "ON DUPLICATE KEY UPDATE", "VALUES({})"
+    else:
+        conflict, new = "ON CONFLICT (session_id, turn) DO UPDATE SET", "excluded.{}"
     added = ", ".join(
         f"{name} = {USAGE}.{name} + {new.format(name)}" for name in USAGE_FIELDS
     )

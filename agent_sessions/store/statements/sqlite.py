@@ -25,7 +25,6 @@ from agent_sessions.store.statements.phrases import (
     owner_values,
     row_rule,
     row_values,
-    upsert_usage,
 )
 from agent_sessions.store.statements.portable import clear as clear
 from agent_sessions.store.statements.portable import pop as pop
@@ -46,7 +45,7 @@ def append(
 ) -> Appended | None:
     """Store the batch behind the session's last item; None if it is not open."""
     return two_statements.append(
-        handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve, count=_count
+        handle, batch, usage, attempt, pk=uuid7(), reserve=_reserve
     )
 
 
@@ -95,24 +94,6 @@ def _reserve(
         # the write: a transaction that has read may be too late to become the writer.
         handle.refuse_missing_user()
     return reserved
-
-
-def _count(
-    connection: BaseDatabaseWrapper,
-    session: UUID,
-    turn: int,
-    usage: TokenUsage,
-    now: datetime,
-) -> None:
-    upsert_usage(
-        connection,
-        session,
-        turn,
-        usage,
-        now,
-        conflict="ON CONFLICT (session_id, turn) DO UPDATE SET",
-        new="excluded.{}",
-    )
 
 
 def _fetch(

@@ -16,7 +16,11 @@ from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.limits import refuse_full, refuse_many
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.open_turns import find_open_turn
-from agent_sessions.store.statements.phrases import count_turns, insert_items
+from agent_sessions.store.statements.phrases import (
+    count_turns,
+    insert_items,
+    upsert_usage,
+)
 from agent_sessions.store.statements.results import Appended
 from agent_sessions.store.transactions import Attempt, write_transaction
 from agent_sessions.usage import TokenUsage
@@ -26,9 +30,6 @@ from agent_sessions.usage import TokenUsage
 Reserved: TypeAlias = tuple[UUID, int, int, int, int]
 Reserve: TypeAlias = Callable[
     [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
-]
-Count: TypeAlias = Callable[
-    [BaseDatabaseWrapper, UUID, int, TokenUsage, datetime], None
 ]
 
 # Eight parameters an item; SQLite takes 32 766 in a statement.
@@ -43,14 +44,12 @@ def append(
     *,
     pk: UUID,
     reserve: Reserve,
-    count: Count,
 ) -> Appended | None:
     """
     Reserve positions on the session's row, then insert the items.
 
     ``reserve`` counts the batch in, makes the row as ``pk`` if there is none, and
-    returns None if the session is not open. ``count`` adds the usage to a turn, in a
-    statement more.
+    returns None if the session is not open. Usage takes a statement more.
     """
     if attempt.again and (done := portable.find_batch(handle, batch)):
         return done
@@ -93,5 +92,5 @@ def append(
                     turn += opened
                     current = turn
         if usage:
-            count(connection, session, current, usage, now)
+            upsert_usage(connection, session, current, usage, now)
     return Appended(session, first_position, len(batch), current, created=session == pk)
