@@ -223,7 +223,7 @@ class DjangoSession:
         self, *, limit: int = 20, before: int | None = None
     ) -> list[Turn]:
         """
-        Return the newest ``limit`` turns (at most 100), oldest first.
+        Return the newest ``limit`` turns (at most 200), oldest first.
 
         With ``before`` those before the turn of that number.
         """

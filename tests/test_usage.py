@@ -107,6 +107,30 @@ class StoreTests(UsageCase):
         assert len(store.get_usage_by_day(bob, until=moment.date())) == 1
         assert store.get_usage_by_day(None) == []
 
+    def test_usage_by_session_begins_with_the_most(self):
+        alice = User.objects.create_user("alice")
+        rows = [store.create_session(alice) for _ in range(4)]
+        for row, count in zip(rows, (1, 3, 2), strict=False):
+            for _ in range(count):
+                store.append_items(row, [user("a")], usage=ONE)
+        bob = User.objects.create_user("bob")
+        store.append_items("bobs", [user("a")], user=bob, usage=times(9))
+        expected = [(rows[1].pk, times(3)), (rows[2].pk, times(2)), (rows[0].pk, ONE)]
+        for limit in (0, 2, 3, 20):
+            found = store.get_usage_by_session(alice, limit=limit)
+            assert [(it.session, it.usage) for it in found] == expected[:limit]
+        today = datetime.now(UTC).date()
+        week = timedelta(days=7)
+        for options, count in (
+            ({"since": today - week, "until": today + week}, 3),
+            ({"since": today + week}, 0),
+            ({"until": today - week}, 0),
+        ):
+            assert len(store.get_usage_by_session(alice, **options)) == count
+        assert store.get_usage_by_session(None) == []
+        with pytest.raises(ValueError):
+            store.get_usage_by_session(alice, limit=-1)
+
     def test_usage_survives_a_fixture(self):
         store.append_items("s", [user("a")], usage=ONE)
         rows = [*AgentSession.objects.all(), *TurnUsage.objects.all()]

@@ -28,7 +28,11 @@ from agent_sessions.store.items import (
 )
 from agent_sessions.store.leases import acquire_lease, release_lease, renew_lease
 from agent_sessions.store.pruning import prune_sessions
-from agent_sessions.store.rewinding import retry_session, rewind_session
+from agent_sessions.store.rewinding import (
+    retry_session,
+    rewind_session,
+    take_back_turns,
+)
 from agent_sessions.store.selections import (
     archive_sessions,
     delete_sessions,
@@ -55,6 +59,7 @@ from agent_sessions.store.transfers import transfer_session, transfer_sessions
 from agent_sessions.store.turns import find_turns, get_turns
 from agent_sessions.store.usage import (
     get_usage_by_day,
+    get_usage_by_session,
     get_usage_by_turn,
     read_usage,
     record_usage,
@@ -85,6 +90,7 @@ __all__ = [
     "get_sessions_for_user",
     "get_turns",
     "get_usage_by_day",
+    "get_usage_by_session",
     "get_usage_by_turn",
     "insert_sessions",
     "iterate_keys",
@@ -111,6 +117,7 @@ __all__ = [
     "rewind_session",
     "row_handle",
     "session_handle",
+    "take_back_turns",
     "transfer_session",
     "transfer_sessions",
     "update_session",

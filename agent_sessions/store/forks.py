@@ -7,6 +7,7 @@ whole, and deleting costs no look at forks.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -29,7 +30,7 @@ from agent_sessions.store.handles import (
 from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User
 from agent_sessions.store.previews import read_preview
-from agent_sessions.store.sessions import clean_title
+from agent_sessions.store.sessions import clean_title, refuse_changed
 from agent_sessions.store.statements.dispatch import statements
 from agent_sessions.store.statements.open_turns import locked_items
 from agent_sessions.store.transactions import Attempt, write_transaction
@@ -40,6 +41,7 @@ def fork_session(
     *,
     before_turn: int | None = None,
     title: str | None = None,
+    revisions: Collection[int] | None = None,
     user: User = None,
     using: str | None = None,
 ) -> AgentSession:
@@ -48,7 +50,8 @@ def fork_session(
 
     It belongs to the same user and has an id of its own; title and metadata are those
     of the session, unless ``title`` is given. What compaction has replaced is copied
-    too; what it replaced after the cut is read again. Raise TurnGone, TurnCompacted or
+    too; what it replaced after the cut is read again. With ``revisions`` the row must
+    have one of them, else SessionChanged is raised. Raise TurnGone, TurnCompacted or
     ValueError as rewind_session() does, InvalidTitle, TooManySessions, SessionGone if
     there is no such session, SessionOwnershipError if it is not open to ``user``.
     """
@@ -69,6 +72,7 @@ def fork_session(
             if pk is None:
                 return None
             source = now.rows().select_for_update().get()
+            refuse_changed(source, revisions)
             cut = None
             if before_turn is not None:
                 cut = find_cut(locked_items(pk, now.using), before_turn)

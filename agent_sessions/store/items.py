@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from uuid import UUID
 
 from django.db import IntegrityError
 
@@ -18,11 +19,13 @@ from agent_sessions.store.handles import (
     perform_on,
     session_handle,
 )
+from agent_sessions.store.leases import refuse_leased
 from agent_sessions.store.owners import User
+from agent_sessions.store.sessions import refuse_changed
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.dispatch import statements
 from agent_sessions.store.statements.results import Appended, Found, Row
-from agent_sessions.store.transactions import Attempt
+from agent_sessions.store.transactions import Attempt, write_transaction
 from agent_sessions.usage import TokenUsage
 
 logger = logging.getLogger("agent_sessions")
@@ -143,16 +146,36 @@ def pop_item(
 
 
 def clear_session(
-    session: Session, *, user: User = None, using: str | None = None
+    session: Session,
+    *,
+    unless_leased: bool = False,
+    revisions: Collection[int] | None = None,
+    user: User = None,
+    using: str | None = None,
 ) -> None:
     """
     Remove all items; the session stays, with its owner, title and metadata.
 
-    Raise SessionOwnershipError if the session is not open to ``user``, SessionGone if
-    it was deleted. A session that never was is left so.
+    With ``unless_leased`` raise SessionBusy while a run holds the session; with
+    ``revisions`` the row must have one of them, else SessionChanged is raised. Raise
+    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
+    deleted. A session that never was is left so.
     """
     handle = session_handle(session, user=user, using=using)
-    pk = perform_on(handle, statements(handle.using).clear)
+    clear = statements(handle.using).clear
+
+    def work(now: SessionHandle, attempt: Attempt) -> UUID | None:
+        with write_transaction(now.using):
+            if now.lock() is None:
+                return None
+            row = now.rows().select_for_update().get()
+            refuse_changed(row, revisions)
+            if unless_leased:
+                refuse_leased(now, row)
+            return clear(now, attempt)
+
+    bound = unless_leased or revisions is not None
+    pk = perform_on(handle, work if bound else clear)
     if pk is None:
         return
     handle.pin(pk)

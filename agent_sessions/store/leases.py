@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from agent_sessions.exceptions import SessionBusy
 from agent_sessions.identifiers import uuid7
+from agent_sessions.models import AgentSession
 from agent_sessions.signals import session_created
 from agent_sessions.store.announcements import announce
 from agent_sessions.store.handles import (
@@ -128,6 +129,16 @@ def release_lease(
             return bool(held.update(lease=None, leased_until=None)) or attempt.again
 
     return bool(perform_on(handle, work))
+
+
+def refuse_leased(handle: SessionHandle, row: AgentSession) -> None:
+    """Raise SessionBusy if a run holds the session, whose row is locked."""
+    if row.lease is None:
+        return
+    # A locking read, as for the row: not from a snapshot that is older.
+    held = handle.rows().select_for_update().filter(leased_until__gt=_Clock())
+    if held.values_list("pk").first() is not None:
+        raise SessionBusy("A run holds the session.")
 
 
 def _refuse_busy(handle: SessionHandle) -> None:

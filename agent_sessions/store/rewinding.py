@@ -8,19 +8,16 @@ turn that is gone is told so (TurnGone), and what it began is not written by hal
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
-from agent_sessions.encoding import decode_item
 from agent_sessions.exceptions import SessionGone, TurnGone
-from agent_sessions.fields import RAW
 from agent_sessions.identifiers import uuid7
-from agent_sessions.models import AgentSession, SessionItemQuerySet
+from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import Item, item_role
 from agent_sessions.signals import session_created, session_rewound
 from agent_sessions.store.announcements import announce
@@ -33,8 +30,11 @@ from agent_sessions.store.handles import (
     row_handle,
     session_handle,
 )
+from agent_sessions.store.leases import refuse_leased
+from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User
 from agent_sessions.store.previews import read_preview
+from agent_sessions.store.sessions import refuse_changed
 from agent_sessions.store.statements.open_turns import locked_items
 from agent_sessions.store.transactions import Attempt, write_transaction
 
@@ -43,6 +43,31 @@ logger = logging.getLogger("agent_sessions")
 _CHUNK = 20
 # What Runner.run() takes as input, beside the user's message.
 _INPUT_ROLES = {"user", "system", "developer"}
+
+
+@dataclass(slots=True)
+class Rewound:
+    """
+    What a rewind has done: ``session`` as it is now, ``rows`` that were removed, oldest
+    first, and ``kept``, the copy of it all, if one was wanted.
+    """
+
+    cut: Cut
+    session: AgentSession
+    rows: list[SessionItem]
+    kept: AgentSession | None = None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items that were removed; rows that do not decode are none."""
+        return [row.data for row in self.rows if isinstance(row.data, dict)]
+
+    @property
+    def opening(self) -> list[Item]:
+        """Those of the first turn that was removed."""
+        turn = self.cut.turn
+        rows = [row for row in self.rows if row.turn == turn]
+        return [row.data for row in rows if isinstance(row.data, dict)]
 
 
 def rewind_session(
@@ -64,10 +89,36 @@ def rewind_session(
     written by a compaction, ValueError unless it is 1 or higher, SessionGone if there
     is no such session, SessionOwnershipError if it is not open to ``user``.
     """
-    if before_turn < 1:
-        raise ValueError("Turn 0 has no beginning; clear_session() removes all items.")
+    choose = _cut_before(before_turn)
     handle = session_handle(session, user=user, using=using)
-    return _rewind(handle, partial(find_cut, turn=before_turn), keep).items
+    return _rewind(handle, choose, keep).items
+
+
+def take_back_turns(
+    session: Session,
+    *,
+    before_turn: int,
+    keep: bool = False,
+    revisions: Collection[int] | None = None,
+    user: User = None,
+    using: str | None = None,
+) -> Rewound:
+    """
+    Rewind as rewind_session() does, for a person, and return all that was done.
+
+    A person waits for a run to end: raise SessionBusy while one holds the session. The
+    copy that ``keep`` makes counts: raise TooManySessions if the user may have no more.
+    With ``revisions`` the row must have one of them: raise SessionChanged. In all three
+    cases nothing is done.
+    """
+    choose = _cut_before(before_turn)
+    handle = session_handle(session, user=user, using=using)
+
+    def refuse(now: SessionHandle, row: AgentSession) -> None:
+        refuse_changed(row, revisions)
+        refuse_leased(now, row)
+
+    return _rewind(handle, choose, keep, refuse)
 
 
 def retry_session(
@@ -92,26 +143,22 @@ def retry_session(
     return items
 
 
-@dataclass(slots=True)
-class _Rewound:
-    """What a try has removed: ``opening`` of the first turn, ``kept`` a copy of all."""
-
-    pk: UUID
-    cut: Cut
-    items: list[Item] = field(default_factory=list)
-    opening: list[Item] = field(default_factory=list)
-    live: int = 0
-    live_turns: int = 0
-    kept: AgentSession | None = None
+def _cut_before(turn: int) -> Callable[[SessionItemQuerySet], Cut]:
+    if turn < 1:
+        raise ValueError("Turn 0 has no beginning; clear_session() removes all items.")
+    return partial(find_cut, turn=turn)
 
 
 def _rewind(
-    handle: SessionHandle, choose: Callable[[SessionItemQuerySet], Cut], keep: bool
-) -> _Rewound:
-    tried: list[_Rewound] = []
+    handle: SessionHandle,
+    choose: Callable[[SessionItemQuerySet], Cut],
+    keep: bool,
+    refuse: Callable[[SessionHandle, AgentSession], None] | None = None,
+) -> Rewound:
+    tried: list[Rewound] = []
     key = uuid7()
 
-    def work(now: SessionHandle, attempt: Attempt) -> _Rewound | None:
+    def work(now: SessionHandle, attempt: Attempt) -> Rewound | None:
         with write_transaction(now.using):
             pk = now.lock()
             if pk is None:
@@ -120,27 +167,31 @@ def _rewind(
             if attempt.again and tried and _is_gone(items, tried[-1].cut):
                 # By an earlier try, whose answer was lost.
                 return tried[-1]
-            cut = choose(items)
-            rewound = _read(items, pk, cut)
-            tried.append(rewound)
             row = now.rows().select_for_update().get()
+            if refuse is not None:
+                refuse(now, row)
+            cut = choose(items)
+            rewound = Rewound(cut, row, _read(items, cut))
+            tried.append(rewound)
             if keep:
                 kept = rewound.kept = draft_copy(row, key, timezone.now())
                 kept.archived_at, kept.updated_at = kept.forked_at, row.updated_at
                 copy_session(row, kept, None, using=now.using)
-            _remove(items, row, rewound)
+                if refuse is not None:
+                    refuse_many(kept.user_id, using=now.using)
+            _remove(items, rewound)
         return rewound
 
     rewound = perform_on(handle, work)
     if rewound is None:
         raise SessionGone("There is no such session.")
-    handle.pin(rewound.pk)
+    handle.pin(rewound.session.pk)
     if rewound.kept is not None:
         announce(session_created, row_handle(rewound.kept), key)
     announce(
         session_rewound,
         handle,
-        rewound.pk,
+        rewound.session.pk,
         before_turn=rewound.cut.turn,
         count=len(rewound.items),
     )
@@ -163,40 +214,28 @@ def _find_last_cut(items: SessionItemQuerySet) -> Cut:
     raise TurnGone("The session has no turn to retry.")
 
 
-def _read(items: SessionItemQuerySet, pk: UUID, cut: Cut) -> _Rewound:
-    rewound = _Rewound(pk, cut)
-    rows = items.filter(cut.behind()).order_by("position")
-    broken = []
-    for position, turn, role, replaced_at, text in rows.values_list(
-        "position", "turn", "role", "replaced_at", RAW
-    ):
-        if replaced_at is None:
-            rewound.live += 1
-            rewound.live_turns += role == "user"
-        item = decode_item(text)
-        if item is None:
-            broken.append(position)
-            continue
-        rewound.items.append(item)
-        if turn == cut.turn:
-            rewound.opening.append(item)
+def _read(items: SessionItemQuerySet, cut: Cut) -> list[SessionItem]:
+    rows = list(items.filter(cut.behind()).order_by("position"))
+    broken = [row.position for row in rows if not isinstance(row.data, dict)]
     if broken:
         logger.warning(
             "Rows of session %s do not decode and were removed: positions %s.",
-            pk,
+            rows[0].session_id,
             ", ".join(map(str, broken)),
         )
-    return rewound
+    return rows
 
 
-def _remove(items: SessionItemQuerySet, row: AgentSession, rewound: _Rewound) -> None:
-    cut = rewound.cut
+def _remove(items: SessionItemQuerySet, rewound: Rewound) -> None:
+    cut, row = rewound.cut, rewound.session
+    removed = [item for item in rewound.rows if item.replaced_at is None]
+    turns = [item for item in removed if item.role == "user"]
     items.filter(cut.behind()).delete()
     cut.mend(items)
     changes: dict[str, Any] = {
         "rewound_before": row.next_turn,
-        "item_count": max(0, row.item_count - rewound.live),
-        "turn_count": max(0, row.turn_count - rewound.live_turns),
+        "item_count": max(0, row.item_count - len(removed)),
+        "turn_count": max(0, row.turn_count - len(turns)),
         "updated_at": timezone.now(),
     }
     if cut.restored:
@@ -205,4 +244,6 @@ def _remove(items: SessionItemQuerySet, row: AgentSession, rewound: _Rewound) ->
         changes["turn_count"] = live.filter(role="user").count()
     if row.preview:
         changes["preview"] = read_preview(items) if changes["turn_count"] else ""
+    for name, value in changes.items():
+        setattr(row, name, value)
     AgentSession.objects.using(items.db).filter(pk=row.pk).update(**changes)

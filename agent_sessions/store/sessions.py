@@ -195,7 +195,7 @@ def update_session(
             if revision is not None and row.revision >= revision and _has(row, changes):
                 # By an earlier try, whose answer was lost.
                 return row
-            _refuse_changed(row, revisions)
+            refuse_changed(row, revisions)
             if changes:
                 revision = row.revision = row.revision + 1
                 for name, value in changes.items():
@@ -236,7 +236,7 @@ def delete_session(
                 # Gone, if an earlier try's answer was lost; otherwise not there.
                 return found
             if revisions is not None:
-                _refuse_changed(now.rows().select_for_update().get(), revisions)
+                refuse_changed(now.rows().select_for_update().get(), revisions)
             found = True
             SessionItem.objects.using(now.using).filter(session=pk).delete()
             AgentSession.objects.using(now.using).filter(pk=pk).delete()
@@ -259,13 +259,14 @@ def clean_title(title: str) -> str:
     return title
 
 
-def _has(row: AgentSession, values: dict[str, Any]) -> bool:
-    return all(getattr(row, name) == value for name, value in values.items())
-
-
-def _refuse_changed(row: AgentSession, revisions: Collection[int] | None) -> None:
+def refuse_changed(row: AgentSession, revisions: Collection[int] | None) -> None:
+    """Raise SessionChanged unless the row, which is locked, has one of them."""
     if revisions is not None and row.revision not in revisions:
         raise SessionChanged("The session was changed since it was read.")
+
+
+def _has(row: AgentSession, values: dict[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in values.items())
 
 
 def _insert(row: AgentSession, alias: str, attempt: Attempt) -> None:

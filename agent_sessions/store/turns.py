@@ -34,7 +34,7 @@ from agent_sessions.store.transactions import Attempt
 from agent_sessions.transcript.calls import tool_name
 from agent_sessions.usage import TokenUsage
 
-MAX_TURNS = 100
+MAX_TURNS = 200
 # How many of a session's newest positions a search looks at.
 SEARCHED_POSITIONS = 20_000
 
@@ -73,7 +73,7 @@ def get_turns(
     Return the session's newest ``limit`` turns, oldest first; none if there is none.
 
     With ``before`` those before the turn of that number: a page's first turn leads to
-    the page before it. Raise ValueError unless ``limit`` is 1 to 100,
+    the page before it. Raise ValueError unless ``limit`` is 1 to 200,
     SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
     deleted.
     """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from typing import Any
+from uuid import UUID
 
-from django.db.models import QuerySet, Sum
+from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
 from agent_sessions.exceptions import SessionGone
@@ -32,6 +33,14 @@ class DayUsage:
     """What was used on a day, in UTC, by runs whose turns began on it."""
 
     day: date
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUsage:
+    """What a session, named by its row's UUID, has used in some days."""
+
+    session: UUID
     usage: TokenUsage
 
 
@@ -124,18 +133,46 @@ def get_usage_by_day(
     From ``since`` to ``until``, both included. Days without use are left out; no user
     has used nothing. What a deleted session had used is not counted.
     """
-    alias = session_alias(using)
+    rows = _used_by(user, since, until, using)
+    days = rows.order_by("day").values_list("day").annotate(**_SUMS)
+    return [DayUsage(day, usage) for day, usage in _read_sums(days)]
+
+
+def get_usage_by_session(
+    user: User,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    limit: int = 20,
+    using: str | None = None,
+) -> list[SessionUsage]:
+    """
+    Return the user's ``limit`` sessions that have used most tokens, the most first.
+
+    From ``since`` to ``until``, as get_usage_by_day() counts. Raise ValueError if
+    ``limit`` is negative.
+    """
+    if limit < 0:
+        raise ValueError("limit cannot be negative.")
+    rows = _used_by(user, since, until, using)
+    sessions = rows.order_by().values_list("session").annotate(**_SUMS)
+    most = sessions.order_by(F("sum_total_tokens").desc(), "session")[:limit]
+    return [SessionUsage(session, usage) for session, usage in _read_sums(most)]
+
+
+def _used_by(
+    user: User, since: date | None, until: date | None, using: str | None
+) -> QuerySet[TurnUsage]:
+    rows = TurnUsage.objects.using(session_alias(using))
     key = owner_id(user)
     if key is None:
-        return []
-    rows = TurnUsage.objects.using(alias).filter(session__user=key)
+        return rows.none()
+    rows = rows.filter(session__user=key)
     if since is not None:
         rows = rows.filter(day__gte=since)
-    if until is not None:
-        rows = rows.filter(day__lte=until)
-    return perform(alias, partial(_sum_days, rows))
+    return rows if until is None else rows.filter(day__lte=until)
 
 
-def _sum_days(rows: QuerySet[TurnUsage], attempt: Attempt) -> list[DayUsage]:
-    days = rows.order_by("day").values_list("day").annotate(**_SUMS)
-    return [DayUsage(day, TokenUsage(*map(int, counts))) for day, *counts in days]
+def _read_sums(sums: QuerySet[Any, Any]) -> list[tuple[Any, TokenUsage]]:
+    rows = perform(sums.db, lambda _: list(sums.all()))
+    return [(key, TokenUsage(*map(int, counts))) for key, *counts in rows]
