@@ -21,8 +21,9 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from agent_sessions import store
-from agent_sessions.api import viewsets
-from agent_sessions.api.viewsets import ItemViewSet, MeViewSet, SessionViewSet
+from agent_sessions.api import doors
+from agent_sessions.api.contents import ItemViewSet
+from agent_sessions.api.viewsets import MeViewSet, SessionViewSet
 from agent_sessions.models import AgentSession, SessionItem
 from tests.api_cases import ApiTestCase
 
@@ -76,7 +77,7 @@ class TakesForms(SessionViewSet):
 
 class GivesEverything(SessionViewSet):
     def initial(self, request, *args, **kwargs):
-        with mock.patch("agent_sessions.api.viewsets.read_query"):
+        with mock.patch("agent_sessions.api.doors.read_query"):
             super().initial(request, *args, **kwargs)
 
     def list(self, request):
@@ -128,7 +129,7 @@ class LooksUpKeys(GivesEverything):
 
 class LetsErrorsThrough(SessionViewSet):
     def handle_exception(self, exc):
-        return super(viewsets.Door, self).handle_exception(exc)
+        return super(doors.Door, self).handle_exception(exc)
 
 
 class NamesByTitle(SessionViewSet):

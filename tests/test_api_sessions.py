@@ -13,8 +13,9 @@ from rest_framework.settings import api_settings
 from rest_framework.throttling import ScopedRateThrottle
 
 from agent_sessions import store
+from agent_sessions.api.doors import Door
 from agent_sessions.api.pagination import ORDERINGS
-from agent_sessions.api.viewsets import Door, SessionViewSet
+from agent_sessions.api.viewsets import SessionViewSet
 from agent_sessions.exceptions import (
     InvalidUser,
     SessionLockTimeout,

@@ -21,12 +21,7 @@ from agent_sessions.api.errors import spell_name
 from agent_sessions.api.pagination import EARLIEST, LATEST, MAX_PAGE_SIZE, PAGE_SIZE
 from agent_sessions.api.permissions import SCOPE_ALL
 from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH
-from agent_sessions.models import (
-    REASON_MAX_LENGTH,
-    AgentSessionQuerySet,
-    SessionItemQuerySet,
-)
-from agent_sessions.shapes import ROLE_MAX_LENGTH, TYPE_MAX_LENGTH
+from agent_sessions.models import REASON_MAX_LENGTH, AgentSessionQuerySet
 
 METADATA_PREFIX = "metadata."
 METADATA_FILTERS = 5
@@ -146,81 +141,6 @@ class SessionListQuery(PagedQuery):
         """Tell whether what is found shows what was said."""
         query = self.validated_data
         return bool(query.get("search") or query.get("metadata"))
-
-
-class ItemQuery(ScopedQuery):
-    include = Names(
-        known=["media", "encrypted"],
-        max_length=WORDS_MAX_LENGTH,
-        required=False,
-        help_text="Heavy parts that are left out otherwise, separated by commas: "
-        "`media` (images, audio and files inside of items) and `encrypted` "
-        "(encrypted reasoning).",
-    )
-
-
-class ItemListQuery(PagedQuery, ItemQuery):
-    after = serializers.IntegerField(
-        min_value=0,
-        max_value=MAX_POSITION,
-        required=False,
-        help_text="Only items at later positions than this one.",
-    )
-    type = serializers.CharField(max_length=TYPE_MAX_LENGTH, required=False)
-    role = serializers.CharField(max_length=ROLE_MAX_LENGTH, required=False)
-    turn = serializers.IntegerField(min_value=0, max_value=MAX_POSITION, required=False)
-    replaced = Flag(
-        required=False,
-        help_text="Whether compaction has replaced it, so that the agent no longer "
-        "reads it.",
-    )
-    ordering = serializers.ChoiceField(
-        choices=["position", "-position"], default="position"
-    )
-
-    def filter(self, rows: SessionItemQuerySet) -> SessionItemQuerySet:
-        """Return those of ``rows`` that the query asks for."""
-        query = self.validated_data
-        if "after" in query:
-            rows = rows.filter(position__gt=query["after"])
-        for column in ("type", "role", "turn"):
-            if column in query:
-                rows = rows.filter(**{column: query[column]})
-        if "replaced" in query:
-            rows = rows.filter(replaced_at__isnull=not query["replaced"])
-        return rows
-
-
-class TranscriptQuery(ScopedQuery):
-    before = serializers.IntegerField(
-        min_value=0,
-        max_value=MAX_POSITION,
-        required=False,
-        help_text="Items just before this position. Without `before` and `after` the "
-        "newest are given.",
-    )
-    after = serializers.IntegerField(
-        min_value=-1,
-        max_value=MAX_POSITION,
-        required=False,
-        help_text="Items just after this position; -1 begins with the first.",
-    )
-    limit = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
-    )
-
-    def validate(self, attrs: Any) -> Any:
-        if "before" in attrs and "after" in attrs:
-            raise ValidationError({"after": [_("Give before or after, not both.")]})
-        return attrs
-
-
-class ExportQuery(ScopedQuery):
-    def get_fields(self) -> dict[str, Any]:
-        # A keyword of Python's, so not a name of a class.
-        formats = ["json", "jsonl", "md"]
-        choice = serializers.ChoiceField(choices=formats, default="json")
-        return {**super().get_fields(), "as": choice}
 
 
 def read_query(request: Request, kind: type[Query]) -> Query:

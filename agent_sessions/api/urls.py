@@ -8,7 +8,8 @@ from django.apps import apps
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from agent_sessions.api.viewsets import ItemViewSet, MeViewSet, SessionViewSet
+from agent_sessions.api.contents import ItemViewSet
+from agent_sessions.api.viewsets import MeViewSet, SessionViewSet
 
 if apps.is_installed("drf_spectacular"):
     import_module("agent_sessions.api.schema")
