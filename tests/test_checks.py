@@ -45,9 +45,10 @@ class SettingsTests(SimpleTestCase):
         assert conf.AGENT_SESSIONS_THREADS == 8
         with override_settings():
             del settings.AGENT_SESSIONS_PORTABLE
-            assert conf.AGENT_SESSIONS_PORTABLE is False
+            assert Settings().AGENT_SESSIONS_PORTABLE is False
 
-    def test_settings_are_read_when_they_are_used(self):
+    def test_a_test_may_change_settings(self):
+        assert conf.AGENT_SESSIONS_THREADS == 8
         with override_settings(AGENT_SESSIONS_THREADS=3):
             assert conf.AGENT_SESSIONS_THREADS == 3
         assert conf.AGENT_SESSIONS_THREADS == 8
