@@ -25,6 +25,10 @@ MAX_DEPTH = 500
 _MARK = secrets.token_hex(8)
 _SEPARATOR = f',"{_MARK}",'
 
+# json.dumps() would make one for every item.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ascii_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def encode_item(item: object, *, name: str = "item") -> str:
     """
@@ -42,7 +46,7 @@ def encode_item(item: object, *, name: str = "item") -> str:
             text.encode()
         except UnicodeEncodeError:
             # Half a surrogate pair has no UTF-8; JSON can still escape it.
-            return json.dumps(item, allow_nan=False, separators=(",", ":"))
+            return _ascii_encoder.encode(item)
     return text
 
 
@@ -109,9 +113,7 @@ def decode_items(texts: list[str]) -> list[Item | None]:
 def _dump(item: Item, name: str, *, plain_keys: bool = False) -> str:
     text: str | None
     try:
-        text = json.dumps(
-            item, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        )
+        text = _encoder.encode(item)
     except (TypeError, ValueError, RecursionError):
         text = None
     if text is None:
