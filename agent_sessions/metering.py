@@ -18,6 +18,8 @@ from agent_sessions.usage import TokenUsage, clean_usage
 # A database and a session id.
 Key: TypeAlias = tuple[str, str]
 
+_NOTHING = TokenUsage()
+
 
 @dataclass(slots=True)
 class _Meter:
@@ -29,18 +31,20 @@ class _Meter:
     owed: dict[Key, TokenUsage] = field(default_factory=dict)
 
     def settle(self, key: Key, totals: TokenUsage) -> None:
-        more = totals.less(self.counted)
-        self.counted = totals
-        self.owe(key, more)
+        if totals != self.counted:
+            self.owe(key, totals.less(self.counted))
+            self.counted = totals
 
     def owe(self, key: Key, usage: TokenUsage) -> None:
         if usage:
-            self.owed[key] = self.owed.get(key, TokenUsage()) + usage
+            self.owed[key] = self.owed.get(key, _NOTHING) + usage
 
     def collect(self, key: Key) -> TokenUsage:
+        if not self.owed:
+            return _NOTHING
         # The run that the others are tools of comes last.
         keys = list(self.owed) if key == self.root else [key]
-        return sum((self.owed.pop(it, TokenUsage()) for it in keys), TokenUsage())
+        return sum((self.owed.pop(it, _NOTHING) for it in keys), _NOTHING)
 
 
 def notice(totals: Any, key: Key) -> None:
@@ -70,7 +74,7 @@ def take(totals: Any, key: Key, *, known: bool = True) -> TokenUsage:
     with _lock:
         meter = _find(totals)
         if meter is None:
-            meter = _Meter(key, key, now if known else TokenUsage())
+            meter = _Meter(key, key, now if known else _NOTHING)
             _keep(totals, meter)
         meter.settle(key, now)
         meter.latest = key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any
 
 
@@ -31,8 +31,7 @@ class TokenUsage:
         return counts
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        pairs = zip(self.counts, other.counts, strict=True)
-        return TokenUsage(*(a + b for a, b in pairs))
+        return TokenUsage(*map(add, self.counts, other.counts))
 
     def less(self, other: TokenUsage) -> TokenUsage:
         """Return what this has more than ``other``, of nothing less than zero."""
