@@ -76,7 +76,8 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
     nested = in_transaction(connection)
     start = time.monotonic()
     again = False
-    for delay in _delays():
+    longest = 0.01
+    while True:
         attempt = Attempt(again=again)
         if connection.connection is not None:
             _reached.add(using)
@@ -87,6 +88,8 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
             opened = connection.connection
             result = work(attempt)
         except (OperationalError, InterfaceError, InternalError) as error:
+            delay = random.uniform(0, longest)
+            longest = min(longest * 2, 0.5)
             waited = time.monotonic() + delay - start
             code = error_code(error)
             if code in _LOCK_TIMEOUTS or (
@@ -113,7 +116,6 @@ def perform(using: str, work: Callable[[Attempt], T]) -> T:
             return result
         # Waits for the server or for another writer; nothing is held meanwhile.
         time.sleep(delay)
-    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -201,13 +203,6 @@ def _bound_mariadb_wait(
         seconds = max(1, round(conf.AGENT_SESSIONS_LOCK_TIMEOUT))
         sql = f"SET STATEMENT innodb_lock_wait_timeout={seconds} FOR {sql}"
     return execute(sql, params, many, context)
-
-
-def _delays() -> Iterator[float]:
-    longest = 0.01
-    while True:
-        yield random.uniform(0, longest)
-        longest = min(longest * 2, 0.5)
 
 
 def error_code(error: Exception) -> str | int | None:
