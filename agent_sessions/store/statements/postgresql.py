@@ -10,7 +10,6 @@ it.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 from django.db import connections
@@ -47,7 +46,7 @@ from agent_sessions.store.transactions import (
     in_transaction,
     lock_milliseconds,
 )
-from agent_sessions.usage import USAGE_FIELDS, TokenUsage, usage_day
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage
 
 # Four parameters an item; PostgreSQL takes 65 535 in a statement.
 _MAX_ITEMS = 10_000
@@ -120,8 +119,8 @@ def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
         now = timezone.now()
         rows = fetch_rows(
             connection,
-            _pop_sql(row_rule(handle), not in_transaction(connection)),
-            [*_wait(connection), *row_values(handle, connection), now],
+            _pop_sql(row_rule(handle), _wait(connection)),
+            [*row_values(handle, connection), now],
         )
         attempt.sealed = False
         if not rows:
@@ -142,8 +141,8 @@ def clear(handle: SessionHandle, attempt: Attempt) -> UUID | None:
     connection = connections[handle.using]
     rows = fetch_rows(
         connection,
-        _clear_sql(row_rule(handle), not in_transaction(connection)),
-        [*_wait(connection), *row_values(handle, connection), timezone.now()],
+        _clear_sql(row_rule(handle), _wait(connection)),
+        [*row_values(handle, connection), timezone.now()],
     )
     if not rows:
         return None
@@ -176,7 +175,7 @@ def _append(
     if pk is None:
         rule, owner = row_rule(handle), ""
         known = row_values(handle, connection)
-        values = [*changed, *_wait(connection), *known, *alive]
+        values = [*changed, *known, *alive]
     else:
         rule, owner = "", owner_rule(handle, "s.")
         new = new_session_values(
@@ -192,36 +191,33 @@ def _append(
         if owned:
             most = conf.AGENT_SESSIONS_MAX_SESSIONS
         counted = [] if most is None else owned
-        values = [*new, *_wait(connection), *counted, *changed, *owned, *alive]
+        values = [*new, *counted, *changed, *owned, *alive]
     if usage:
         turn = [] if opened[-1] else [handle.turn]
-        values += [*turn, usage_day(now), *usage.counts]
+        values += [*turn, *usage.counts]
     turn = [] if opened[0] else [handle.turn]
     if len(batch) == 1:
         item = batch[0]
-        values += [item.id, *turn, item.type, item.role, item.data, now]
+        values += [item.id, *turn, item.type, item.role, item.data]
     else:
-        values += [*turn, now]
+        values += turn
         for item in batch:
             values += [item.id, item.type, item.role, item.data]
     # Long batches are rare, and their statements too long to keep.
     build = _append_sql if len(batch) <= 32 else _append_sql.__wrapped__
-    bounded = not in_transaction(connection)
-    sql = build(opened, bool(preview), bool(usage), rule, owner, bounded, room, most)
+    wait = _wait(connection)
+    sql = build(opened, bool(preview), bool(usage), rule, owner, wait, room, most)
     rows = fetch_rows(connection, sql, values, again=len(batch) <= _MAX_PREPARED)
     return max(rows, key=lambda row: row[1]) if rows else None
 
 
-def _wait(connection: BaseDatabaseWrapper) -> list[Any]:
+def _wait(connection: BaseDatabaseWrapper) -> str:
     # In the caller's transaction the waits are the caller's business.
     if in_transaction(connection):
-        return []
-    return [f"{lock_milliseconds()}ms"]
-
-
-def _bound(bounded: bool) -> str:
+        return "true"
     # A condition, so that it is set before the row's lock is waited for.
-    return "set_config('lock_timeout', %s, true) IS NOT NULL" if bounded else "true"
+    milliseconds = lock_milliseconds()
+    return f"set_config('lock_timeout', '{milliseconds}ms', true) IS NOT NULL"
 
 
 @lru_cache(maxsize=512)
@@ -231,14 +227,13 @@ def _append_sql(
     usage: bool,
     rule: str,
     owner: str,
-    bounded: bool,
+    wait: str,
     room: int | None,
     most: int | None,
 ) -> str:
     # The session's row first: its lock gives out positions, and the items follow from
     # what it returns, whatever happened while the statement waited for it. As few parts
     # as will do: long batches, and all in the caller's transactions, are planned anew.
-    wait = _bound(bounded)
     changes = counters(len(opened), opened[-1], preview, "s.")
     alive = "" if opened[0] else " AND s.rewound_before <= %s::int"
     if room is not None:
@@ -268,11 +263,11 @@ def _append_sql(
         turn = f"CASE {turns} WHEN 0 THEN COALESCE(%s::int, s.turn) ELSE {turn} END"
     return (
         f"WITH s AS ({row} RETURNING s.id, s.next_position - {len(opened)} AS position,"
-        f" s.next_turn - {opened[-1] + 1} AS turn)"
+        f" s.next_turn - {opened[-1] + 1} AS turn, s.updated_at)"
         f"{_usage_sql(opened[-1]) if usage else ''}"
         f" INSERT INTO {ITEM} ({ITEM_COLUMNS})"
-        f" SELECT {key}, s.id, s.position + {nr}, {turn}, {columns},"
-        f" %s::timestamptz FROM {source} RETURNING session_id, position, turn"
+        f" SELECT {key}, s.id, s.position + {nr}, {turn}, {columns}, s.updated_at"
+        f" FROM {source} RETURNING session_id, position, turn"
     )
 
 
@@ -289,16 +284,16 @@ def _usage_sql(opened: int) -> str:
     added = ", ".join(f"{name} = u.{name} + excluded.{name}" for name in USAGE_FIELDS)
     return (
         f", u AS (INSERT INTO {USAGE} AS u ({USAGE_COLUMNS})"
-        f" SELECT s.id, {turn}, %s::date, {marks} FROM s"
+        f" SELECT s.id, {turn}, (s.updated_at AT TIME ZONE 'UTC')::date, {marks} FROM s"
         f" ON CONFLICT (session_id, turn) DO UPDATE SET {added})"
     )
 
 
-def _locked(rule: str, bounded: bool) -> str:
+def _locked(rule: str, wait: str) -> str:
     # The lock first, as every writer does it.
     return (
         f"session AS MATERIALIZED (SELECT id FROM {SESSION}"
-        f" WHERE {_bound(bounded)} AND {rule} FOR UPDATE)"
+        f" WHERE {wait} AND {rule} FOR UPDATE)"
     )
 
 
@@ -318,11 +313,11 @@ def _read_sql(owner: str, limit: int | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def _pop_sql(rule: str, bounded: bool) -> str:
+def _pop_sql(rule: str, wait: str) -> str:
     # An item that was appended while this waited is not seen: then this pop came before
     # that append.
     return (
-        f"WITH {_locked(rule, bounded)},"
+        f"WITH {_locked(rule, wait)},"
         f" popped AS (DELETE FROM {ITEM} WHERE id = (SELECT id FROM {ITEM}"
         " WHERE session_id = (SELECT id FROM session) AND replaced_at IS NULL"
         " ORDER BY position DESC LIMIT 1) AND replaced_at IS NULL"
@@ -337,11 +332,11 @@ def _pop_sql(rule: str, bounded: bool) -> str:
 
 
 @lru_cache(maxsize=64)
-def _clear_sql(rule: str, bounded: bool) -> str:
+def _clear_sql(rule: str, wait: str) -> str:
     # Items that were appended while this waited are not seen and stay. So the counters
     # lose what was deleted, not everything.
     return (
-        f"WITH {_locked(rule, bounded)},"
+        f"WITH {_locked(rule, wait)},"
         f" gone AS (DELETE FROM {ITEM} WHERE session_id = (SELECT id FROM session)"
         " RETURNING role, replaced_at),"
         " total AS (SELECT count(*) AS items, count(*) FILTER (WHERE role = 'user') AS"
