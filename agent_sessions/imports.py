@@ -8,9 +8,6 @@ alone: so an import may be killed, and repeated, as often as one likes.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -29,6 +26,7 @@ from agent_sessions.exceptions import (
     SessionOwnershipError,
 )
 from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH, clean_session_id
+from agent_sessions.importers.naming import legible_session_id, mend_session_id
 from agent_sessions.importers.owners import OwnerRule, Owners
 from agent_sessions.importers.records import Source, SourceSession
 from agent_sessions.models import AgentSession
@@ -40,7 +38,6 @@ from agent_sessions.store.imports import Arrival
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_SESSIONS = 500
 _NAMES = 100
-_LEGIBLE = 200
 
 _REFUSED = (InvalidMetadata, InvalidSource, InvalidTitle, InvalidUser, ItemTooLarge)
 
@@ -137,8 +134,8 @@ class _Import:
         except InvalidSessionId as error:
             if self._on_bad_id == "error":
                 return Outcome(Kind.REFUSED, name, str(error))
-            notes["session_id"] = _storable(name)
-            name = _mend(name)
+            notes["session_id"] = legible_session_id(name)
+            name = mend_session_id(name)
         try:
             user_id = self._find_owner(session)
             return Planned(
@@ -305,21 +302,3 @@ def _agree(stored: AgentSession, row: AgentSession) -> bool:
         # Somebody goes on with it already.
         names = ["session_id", "created_at"]
     return all(getattr(stored, name) == getattr(row, name) for name in names)
-
-
-def _mend(session_id: str) -> str:
-    """Return an id that can be kept, the same each time and for no other id."""
-    mark = hashlib.sha256(session_id.encode(errors="surrogatepass")).hexdigest()[:16]
-    plain = re.sub(r"[^\w.:@/+=-]+", "_", session_id[:_LEGIBLE])
-    return f"{plain}~{mark}"
-
-
-def _storable(session_id: str) -> str:
-    # Metadata takes neither NUL nor lone surrogates: these as JSON spells them.
-    if "\0" in session_id or not _has_utf8(session_id):
-        return json.dumps(session_id)
-    return session_id
-
-
-def _has_utf8(text: str) -> bool:
-    return text.encode(errors="replace").decode() == text
