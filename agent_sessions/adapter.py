@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from agent_sessions import metering, store
@@ -285,10 +285,21 @@ class DjangoSession:
         return Exclusive(self._cross, timeout=timeout, expires_in=expires_in)
 
     async def find_turns(
-        self, words: str, *, limit: int = 20, before: int | None = None
+        self,
+        words: str,
+        *,
+        limit: int = 20,
+        before: int | None = None,
+        role: Literal["user", "assistant"] | None = None,
     ) -> list[Turn]:
-        """Return the newest turns in whose messages the words stand, oldest first."""
-        return await self._cross(store.find_turns, words, limit=limit, before=before)
+        """
+        Return the newest turns in whose messages the words stand, oldest first.
+
+        With ``role`` only in what users, or assistants, said.
+        """
+        return await self._cross(
+            store.find_turns, words, limit=limit, before=before, role=role
+        )
 
     async def add_items(
         self, items: list[TResponseInputItem], *, wrapper: Wrapper = None

@@ -54,6 +54,7 @@ class TurnTests(TestCase):
         assert (first.number, first.preview, first.item_count) == (0, "", 1)
         assert (second.number, second.preview) == (1, "where is my order?")
         assert (second.item_count, second.tools) == (7, ("b", "web_search", "shop.a"))
+        assert second.calls == {"b": 2, "web_search": 1, "shop.a": 1}
         assert (third.number, third.preview, third.tools) == (2, "thanks", ())
         assert second.started_at <= second.ended_at <= third.started_at
         last = SessionItem.objects.get(position=appended.first_position)
@@ -202,6 +203,18 @@ class SearchTests(TestCase):
         assert self.numbers("100 %x") == []
         assert self.numbers("content") == [4]
         assert self.numbers("\ud800") == self.numbers("\0") == []
+
+    def test_words_of_users_or_of_assistants_alone_are_found(self):
+        store.append_items("s", [ask("order"), answer("yes")])
+        store.append_items("s", [ask("yes"), answer("order")])
+        assert self.numbers("order", role="user") == [1]
+        assert self.numbers("order", role="assistant") == [2]
+
+    def test_a_tool_without_a_namespace_keeps_its_name(self):
+        # As the SDK spells a tool that the model has searched for.
+        item = {"type": "function_call", "name": "b", "namespace": "b", "call_id": "1"}
+        store.append_items("s", [ask("x"), item, {**item, "namespace": "c"}])
+        assert store.get_turns("s")[0].tools == ("b", "c.b")
 
     def test_pages_go_on_before_a_turn(self):
         for number in range(6):

@@ -9,10 +9,11 @@ is: an index leads to its turns.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db import connections
@@ -49,7 +50,8 @@ class Turn:
     What a user's message led to; 0 is what came before the first one.
 
     ``preview`` is the start of the message, up to 200 characters, ``tools`` the names
-    of the tools in the order of their first use. ``usage`` is what its runs have used.
+    of the tools in the order of their first use, ``calls`` how often each was called.
+    ``usage`` is what its runs have used.
     """
 
     number: int
@@ -58,6 +60,7 @@ class Turn:
     ended_at: datetime
     item_count: int
     tools: tuple[str, ...] = ()
+    calls: dict[str, int] = field(default_factory=dict)
     usage: TokenUsage = field(default_factory=TokenUsage)
 
 
@@ -97,14 +100,15 @@ def find_turns(
     user: User = None,
     limit: int = 20,
     before: int | None = None,
+    role: Literal["user", "assistant"] | None = None,
     using: str | None = None,
 ) -> list[Turn]:
     """
     Return the newest ``limit`` turns in whose messages the words stand, oldest first.
 
-    Upper and lower case are one; tools' arguments and outputs are not searched. Looks
-    at the session's newest 20,000 positions at most. Raise as get_turns() does, and
-    ValueError without words.
+    With ``role`` only in what users, or assistants, said. Upper and lower case are one;
+    tools' arguments and outputs are not searched. Looks at the session's newest 20,000
+    positions at most. Raise as get_turns() does, and ValueError without words.
     """
     handle = session_handle(session, user=user, using=using)
     _refuse_limit(limit)
@@ -118,6 +122,8 @@ def find_turns(
         pk, end = row
         items = _items(now, pk)
         recent = items.live().filter(position__gte=end - SEARCHED_POSITIONS)
+        if role is not None:
+            recent = recent.filter(role=role)
         numbers = _find_numbers(_before(recent, before), words, limit)
         rows = _summarize(items.filter(turn__in=numbers), limit)
         return _read_turns(items, pk, rows)
@@ -128,8 +134,8 @@ def find_turns(
 @dataclass(slots=True)
 class _Details:
     preview: str = ""
-    # A dict keeps their order.
-    tools: dict[str, None] = field(default_factory=dict)
+    # In the order of their first use.
+    calls: Counter[str] = field(default_factory=Counter)
 
 
 def _items(handle: SessionHandle, pk: UUID) -> SessionItemQuerySet:
@@ -182,9 +188,15 @@ def _read_turns(items: SessionItemQuerySet, pk: UUID, rows: list[Any]) -> list[T
     for row in reversed(rows):
         number = row.pop("turn")
         found = details[number]
-        usage = usages.get(number, TokenUsage())
-        tools = tuple(found.tools)
-        turns.append(Turn(number, found.preview, tools=tools, usage=usage, **row))
+        turn = Turn(
+            number,
+            found.preview,
+            tools=tuple(found.calls),
+            calls=dict(found.calls),
+            usage=usages.get(number, TokenUsage()),
+            **row,
+        )
+        turns.append(turn)
     return turns
 
 
@@ -206,7 +218,7 @@ def _read_details(
         if role == "user":
             details[turn].preview = preview_text(item)
         elif name := tool_name(item):
-            details[turn].tools[name] = None
+            details[turn].calls[name] += 1
     return details
 
 

@@ -18,7 +18,11 @@ def tool_name(item: Item) -> str:
     if not family:
         return ""
     name = word(item.get("name")) or word(family)
-    space = word(item.get("namespace")) or word(item.get("server_label"))
+    space = word(item.get("namespace"))
+    if space == name:
+        # The SDK's way to name a tool without one that the model has searched for.
+        return name
+    space = space or word(item.get("server_label"))
     return f"{space}.{name}" if space else name
 
 
