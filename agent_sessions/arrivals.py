@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import zip_longest
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
@@ -27,7 +26,6 @@ from agent_sessions.shapes import (
     starts_turn,
 )
 from agent_sessions.store.batches import PlacedItem
-from agent_sessions.store.imports import StoredItem
 from agent_sessions.store.sessions import clean_title
 
 
@@ -46,6 +44,7 @@ class Tally:
     def __init__(self) -> None:
         self.items = 0
         self.turns = 0
+        self.last_turn = 0
         self.broken = 0
         self.encrypted = 0
         self.bytes = 0
@@ -94,6 +93,8 @@ class Planned:
             self.row.pk == session.columns["id"]
         )
         self.tally = Tally()
+        # A fork of a session that is not here.
+        self.is_unlinked = False
         self._source = source
         self._whole: list[PlacedItem] | None = None
 
@@ -147,14 +148,16 @@ class Planned:
         text, decoded = recode_item(item.text)
         opens = decoded is not None and starts_turn(decoded)
         preview = preview_text(decoded) if opens and decoded is not None else ""
+        turn = tally.last_turn + opens if item.turn is None else item.turn
         tally.turns += opens
+        tally.last_turn = max(tally.last_turn, turn)
         tally.preview = tally.preview or preview
         tally.broken += decoded is None
         tally.encrypted += decoded is not None and decoded.get("__enc__") == 1
         return PlacedItem(
             session=self.row.pk,
             position=tally.items,
-            turn=tally.turns,
+            turn=turn,
             data=text,
             type="" if decoded is None else item_type(decoded),
             role="" if decoded is None else item_role(decoded),
@@ -168,7 +171,7 @@ class Planned:
             id=item.id if self.keeps_keys and item.id else uuid7(),
             session=self.row.pk,
             position=item.position,
-            turn=item.turn,
+            turn=item.turn or 0,
             data=item.text,
             type=item.type,
             role=item.role,
@@ -182,7 +185,9 @@ class Planned:
         row = self.row
         row.item_count = row.next_position = tally.items
         row.turn_count = tally.turns
-        row.next_turn = tally.turns + 1
+        # What a turn that is gone has used stays its own.
+        used = (use.turn for use in self.session.usage)
+        row.next_turn = max([tally.last_turn, *used]) + 1
         row.preview = tally.preview
         row.updated_at = (
             fit_time(self.session.updated_at) or tally.latest or row.created_at
@@ -213,17 +218,6 @@ def compare(planned: Planned, row: AgentSession) -> Relation:
     return relation
 
 
-def digest_stored(rows: list[AgentSession], using: str) -> dict[UUID, tuple[int, str]]:
-    """Return counts and digests of what is stored, up to where the rows count."""
-    tallies = {row.pk: Tally() for row in rows}
-    ends = {row.pk: row.next_position for row in rows}
-    item: StoredItem
-    for item in store.read_stored(list(tallies), using=using):
-        if item.position < ends[item.session]:
-            tallies[item.session].digest(item.position, item.text, item.created_at)
-    return {key: tally.digested for key, tally in tallies.items()}
-
-
 def fit_time(time: datetime | None) -> datetime | None:
     """
     Return the time with a zone, or without, as the project keeps times.
@@ -250,6 +244,8 @@ def _make_row(
     created_at = fit_time(session.created_at) or timezone.now()
     columns["created_at"] = created_at
     columns["updated_at"] = fit_time(session.updated_at) or created_at
+    if session.forked_from is not None:
+        columns["forked_at"] = created_at
     if user_id is not None and columns["owned_at"] is None:
         columns["owned_at"] = created_at
     metadata = dict(session.metadata)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Literal
+from uuid import UUID
 
 from agent_sessions import store
-from agent_sessions.arrivals import Planned, Relation, compare, digest_stored
+from agent_sessions.arrivals import Planned, Relation, compare
 from agent_sessions.exceptions import (
     InvalidMetadata,
     InvalidSessionId,
@@ -33,6 +34,7 @@ from agent_sessions.models import AgentSession
 from agent_sessions.outcomes import Kind, Outcome
 from agent_sessions.store.handles import session_alias
 from agent_sessions.store.imports import Arrival
+from agent_sessions.verification import find_differences
 
 # Of one transaction: an item may hold an image of megabytes.
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -93,6 +95,8 @@ class _Import:
         self._dry_run = dry_run
         self._batch_size = batch_size
         self._alias = alias
+        # Of sessions that have forks: their keys here, by their ids there.
+        self._keys: dict[str, UUID] = {}
 
     def all(self) -> Iterator[Outcome]:
         batch: list[Planned] = []
@@ -145,18 +149,18 @@ class _Import:
             return Outcome(Kind.REFUSED, session.session_id, str(error))
 
     def _settle(self, batch: list[Planned]) -> Iterator[Outcome]:
-        """Bring these sessions in, those together that are not there yet."""
-        if not batch:
-            return
+        """Bring these in, together what is new: in order, forks after their origins."""
         taken = self._find_taken(batch)
-        new = [it for it in batch if it.row.session_id not in taken]
-        new = [it for it in new if it.row.pk not in taken]
-        if new:
-            yield from self._insert(new)
+        new: list[Planned] = []
         for planned in batch:
             row = taken.get(planned.row.session_id) or taken.get(planned.row.pk)
-            if row is not None:
-                yield from self._meet(planned, row)
+            if row is None:
+                new.append(planned)
+                continue
+            yield from self._insert(new)
+            yield from self._meet(planned, row)
+            new = []
+        yield from self._insert(new)
 
     def _find_taken(self, batch: list[Planned]) -> dict[Any, AgentSession]:
         names = [planned.row.session_id for planned in batch]
@@ -169,6 +173,9 @@ class _Import:
             for planned in new:
                 yield self._rehearse(planned, Kind.IMPORTED)
             return
+        if not new:
+            return
+        keys = self._link(new)
         arrivals = [
             Arrival(planned.row, planned.items, planned.session.usage)
             for planned in new
@@ -185,7 +192,19 @@ class _Import:
             else:
                 yield _outcome(Kind.REFUSED, new[0], str(error))
             return
+        self._keys |= keys
         yield from self._verify(new, Kind.IMPORTED)
+
+    def _link(self, new: list[Planned]) -> dict[str, UUID]:
+        """Tell forks whose they are; return the keys of those that have forks."""
+        keys = {it.session.session_id: it.row.pk for it in new if it.session.has_forks}
+        known = self._keys | keys
+        for planned in new:
+            origin = planned.session.forked_from
+            if origin is not None:
+                planned.row.forked_from = known.get(origin)
+                planned.is_unlinked = origin not in known
+        return keys
 
     def _meet(self, planned: Planned, row: AgentSession) -> Iterator[Outcome]:
         """Tell what becomes of a session whose id or key is taken by ``row``."""
@@ -213,7 +232,21 @@ class _Import:
                 return self._continue(planned, row)
         except _REFUSED as error:
             return _outcome(Kind.REFUSED, planned, str(error))
-        return _outcome(Kind.PRESENT, planned)
+        completed = self._complete(planned, row, relation == Relation.SAME)
+        return _outcome(Kind.CONTINUED if completed else Kind.PRESENT, planned)
+
+    def _complete(self, planned: Planned, row: AgentSession, is_same: bool) -> bool:
+        """Bring what the source did not tell before; return whether there was any."""
+        session = planned.session
+        if session.has_forks:
+            self._keys[session.session_id] = row.pk
+        # Of a session that went on here the source no longer knows what was used.
+        usage = session.usage if is_same and session.columns is None else ()
+        origin = self._keys.get(session.forked_from or "")
+        lacks = store.lacks_anything(row, usage=usage, forked_from=origin)
+        if lacks and not self._dry_run:
+            store.complete_session(row, usage=usage, forked_from=origin)
+        return lacks
 
     def _continue(self, planned: Planned, row: AgentSession) -> Outcome | None:
         start = row.next_position
@@ -226,6 +259,7 @@ class _Import:
             store.extend_session(row, lambda: planned.items_from(start))
         except (SessionChanged, SessionGone, SessionOwnershipError):
             return None
+        self._complete(planned, row, True)
         return next(self._verify([planned], Kind.CONTINUED, start))
 
     def _rename(self, planned: Planned) -> Iterator[Outcome]:
@@ -260,20 +294,12 @@ class _Import:
     def _verify(
         self, written: list[Planned], kind: Kind, start: int = 0
     ) -> Iterator[Outcome]:
-        rows = [planned.row for planned in written]
-        digests = digest_stored(rows, self._alias)
-        keys = [row.pk for row in rows]
-        stored = {row.pk: row for row in store.find_taken([], keys, using=self._alias)}
-        for planned in written:
-            key, count = planned.row.pk, planned.tally.items - start
-            if digests[key] != planned.tally.digested:
-                note = "what is stored differs from the source"
-            elif key not in stored or not _agree(stored[key], planned.row):
-                note = "its row differs from the source"
-            else:
-                yield _outcome(kind, planned, written=count)
-                continue
-            yield _outcome(Kind.DIFFERENT, planned, note, written=count)
+        notes = find_differences(written, using=self._alias)
+        for planned, note in zip(written, notes, strict=True):
+            count = planned.tally.items - start
+            yield _outcome(
+                Kind.DIFFERENT if note else kind, planned, note, written=count
+            )
 
 
 def _outcome(
@@ -281,24 +307,19 @@ def _outcome(
 ) -> Outcome:
     renamed = planned.is_renamed and kind not in (Kind.CONFLICT, Kind.REFUSED)
     tally = planned.tally
-    if renamed and tally.encrypted and not note:
+    notes = [note] if note else [planned.session.remark]
+    if not note and planned.is_unlinked:
+        notes.append("what it is a fork of did not come in")
+    if not note and renamed and tally.encrypted:
         # EncryptedSession derives its keys from the id.
-        note = "its encrypted items can only be read under the old id"
+        notes.append("its encrypted items can only be read under the old id")
     return Outcome(
         kind,
         planned.session.session_id,
-        note,
+        "; ".join(filter(None, notes)),
         stored_as=planned.row.session_id if renamed else None,
         items=written,
         broken=tally.broken if written else 0,
         encrypted=tally.encrypted if written else 0,
         owned=planned.row.owned_at is not None,
     )
-
-
-def _agree(stored: AgentSession, row: AgentSession) -> bool:
-    names = [field.attname for field in AgentSession._meta.concrete_fields]
-    if (stored.updated_at, stored.revision) != (row.updated_at, row.revision):
-        # Somebody goes on with it already.
-        names = ["session_id", "created_at"]
-    return all(getattr(stored, name) == getattr(row, name) for name in names)

@@ -23,6 +23,7 @@ ROWS = [
     {"access", "jsonlines", "refusals"},
     {"exports", "importers", "outcomes"},
     {"archives", "arrivals"},
+    {"verification"},
     {"imports"},
     {"crossing"},
     {"templatetags"},

@@ -15,14 +15,15 @@ class SourceItem(NamedTuple):
     """
     An item's JSON text as it stands in the source, and its time if that is known.
 
-    The rest is what only our own export knows.
+    ``turn`` is its turn's number; without it turns are counted. The rest is what only
+    our own export knows.
     """
 
     text: str
     created_at: datetime | None = None
+    turn: int | None = None
     id: UUID | None = None
     position: int = 0
-    turn: int = 0
     type: str = ""
     role: str = ""
     replaced_at: datetime | None = None
@@ -38,9 +39,11 @@ class SourceSession:
     A session of a source; ``place`` is where the source finds its items again.
 
     ``user`` and ``username`` are the owner's, if the source knows owners. A branch has
-    the owner of the session that ``branch_of`` names. ``columns``
-    are all of the row's other columns, which only our own export has. ``notes`` go
-    into the metadata, under "imported".
+    the owner of the session that ``branch_of`` names, and is a fork of the one that
+    ``forked_from`` names, which comes before it and has ``has_forks``. ``columns``
+    are all of the row's other columns, which only our own export has. ``usage`` is what
+    its turns have used. ``notes`` go into the metadata, under "imported"; ``remark`` is
+    what to tell who runs the import.
     """
 
     session_id: str
@@ -52,9 +55,12 @@ class SourceSession:
     username: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     branch_of: str | None = None
+    forked_from: str | None = None
+    has_forks: bool = False
     columns: Mapping[str, Any] | None = None
     usage: Sequence[TurnUse] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    remark: str = ""
 
 
 class Source(Protocol):

@@ -62,18 +62,10 @@ class SQLiteSource:
                     updated_at=read_time(updated_at),
                 )
         # Foreign keys are not enforced there, and the SDK reads these all the same.
-        for session_id, created_at, updated_at in self._fetch(
-            "SELECT session_id, min(created_at), max(created_at)"
-            f" FROM {self._messages} WHERE session_id NOT IN (SELECT session_id FROM"
+        yield from self.read_sessions(
+            f"{self._messages} WHERE session_id NOT IN (SELECT session_id FROM"
             f" {self._sessions} WHERE session_id IS NOT NULL)"
-            " GROUP BY session_id ORDER BY min(id)"
-        ):
-            yield SourceSession(
-                session_id=read_text(session_id),
-                place=session_id,
-                created_at=read_time(created_at),
-                updated_at=read_time(updated_at),
-            )
+        )
 
     def items(self, session: SourceSession) -> SourceItems:
         return self.read_items(
@@ -84,6 +76,19 @@ class SQLiteSource:
 
     def close(self) -> None:
         self._file.close()
+
+    def read_sessions(self, rows: str) -> Iterator[SourceSession]:
+        """Yield the sessions that these rows of a table speak of."""
+        for session_id, created_at, updated_at in self._fetch(
+            f"SELECT session_id, min(created_at), max(created_at) FROM {rows}"
+            " GROUP BY session_id ORDER BY min(id)"
+        ):
+            yield SourceSession(
+                session_id=read_text(session_id),
+                place=session_id,
+                created_at=read_time(created_at),
+                updated_at=read_time(updated_at),
+            )
 
     def read_items(self, sql: str, *values: Any) -> SourceItems:
         """Yield what the statement gives: texts and times."""
@@ -121,15 +126,21 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 def find_table(file: sqlite3.Connection, name: str) -> str:
     """Return the table's name as SQL spells it. Raise InvalidSource without one."""
+    found = look_for_table(file, name)
+    if found is None:
+        raise InvalidSource(f"The source has no table {name!r}.")
+    return found
+
+
+def look_for_table(file: sqlite3.Connection, name: str) -> str | None:
+    """Return the table's name as SQL spells it; None without one."""
     with reading():
         found = file.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
             " AND name = ? COLLATE NOCASE",
             [name],
         ).fetchone()
-    if found is None:
-        raise InvalidSource(f"The source has no table {name!r}.")
-    return '"{}"'.format(found[0].replace('"', '""'))
+    return None if found is None else '"{}"'.format(found[0].replace('"', '""'))
 
 
 @contextmanager

@@ -10,6 +10,11 @@ from __future__ import annotations
 from agent_sessions.store.accesses import record_access
 from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
+from agent_sessions.store.completion import (
+    complete_session,
+    lacks_anything,
+    read_used,
+)
 from agent_sessions.store.erasure import count_holdings, erase_user
 from agent_sessions.store.forks import fork_session, get_forks
 from agent_sessions.store.handles import row_handle, session_handle
@@ -74,6 +79,7 @@ __all__ = [
     "claim_session",
     "claim_with_token",
     "clear_session",
+    "complete_session",
     "count_holdings",
     "create_session",
     "delete_session",
@@ -95,6 +101,7 @@ __all__ = [
     "insert_sessions",
     "iterate_keys",
     "iterate_rows",
+    "lacks_anything",
     "make_claim_token",
     "pop_item",
     "prune_sessions",
@@ -105,6 +112,7 @@ __all__ = [
     "read_tail",
     "read_transcript_page",
     "read_usage",
+    "read_used",
     "read_user_metadata",
     "record_access",
     "record_usage",
