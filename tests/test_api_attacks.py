@@ -12,20 +12,18 @@ from unittest import mock
 from django.db import transaction
 from django.http import HttpResponse
 from django.test import override_settings
-from django.urls import resolve
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action
 from rest_framework.parsers import FormParser, JSONParser
 from rest_framework.response import Response
-from rest_framework.test import APIRequestFactory, force_authenticate
 
 from agent_sessions import store
 from agent_sessions.api import doors
 from agent_sessions.api.contents import ItemViewSet
 from agent_sessions.api.viewsets import MeViewSet, SessionViewSet
 from agent_sessions.models import AgentSession, SessionItem
-from tests.api_cases import ApiTestCase
+from tests.attack_cases import AttackCase, FindsEverybodys
 
 
 class PlainMetadata(serializers.Serializer):
@@ -44,11 +42,6 @@ class TakesEveryField(SessionViewSet):
             setattr(row, name, value)
         row.save()
         return self.show(row)
-
-
-class FindsEverybodys(SessionViewSet):
-    def get_queryset(self):
-        return AgentSession.objects.all()
 
 
 class ForgetsTheSession(ItemViewSet):
@@ -160,35 +153,7 @@ class PatchesAnybody(MeViewSet):
         return self.show(store.update_user_metadata(changes, user_id=user_id))
 
 
-class AttackTests(ApiTestCase):
-    def call(self, view, verb, route, user, body=None, query="", *, url=None, **more):
-        """Call one action of a view as a user, or as a browser with their cookie."""
-        kwargs = url or {}
-        content_type = more.pop("content_type", "application/json")
-        cookie = more.pop("cookie", False)
-        factory = APIRequestFactory(enforce_csrf_checks=cookie)
-        data = body if isinstance(body, str | bytes) else json.dumps(body or {})
-        sent = {} if verb == "get" else {"data": data, "content_type": content_type}
-        request = getattr(factory, verb)(f"/x/?{query}", **sent, **more)
-        request.resolver_match = resolve("/api/sessions/")
-        if cookie:
-            request.user = user
-        else:
-            force_authenticate(request, user)
-        response = view.as_view({verb: route}, basename="session")(request, **kwargs)
-        if hasattr(response, "render"):
-            response.render()
-        return response
-
-    def assert_only_careless(self, attack, careful, careless):
-        """Assert that the attack succeeds on the careless copy alone."""
-        outcomes = []
-        for view in (careful, careless):
-            with transaction.atomic():
-                outcomes.append(bool(attack(view)))
-                transaction.set_rollback(True)
-        assert outcomes == [False, True]
-
+class AttackTests(AttackCase):
     def test_a_session_cannot_be_given_to_somebody(self):
         def attack(view):
             body = {"title": "planted", "user_id": self.bob.pk}
