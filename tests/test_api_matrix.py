@@ -17,6 +17,7 @@ VERBS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 BODIES = {
     ("session-list", "POST"): {"title": "New"},
     ("session-detail", "PATCH"): {"title": "Changed"},
+    ("session-rewind", "POST"): {"before_turn": 1, "keep": True},
     ("me", "PATCH"): {"metadata": {"a": 1}},
 }
 
@@ -30,11 +31,16 @@ OWN_SCOPE = {
     "session-detail": {**READ, "PATCH": (200, 404), "DELETE": (204, 404)},
     "session-claim": {**NEITHER, "POST": (200, 200)},
     "session-clear": {**NEITHER, "POST": (204, 404)},
+    "session-rewind": {**NEITHER, "POST": (200, 404)},
+    "session-fork": {**NEITHER, "POST": (201, 404)},
     "session-transcript": READ,
     "session-export": READ,
     "item-list": READ,
     "item-detail": READ,
+    "turn-list": READ,
+    "session-usage-list": READ,
     "me": {**OWN, "PATCH": (200, 200)},
+    "usage": OWN,
 }
 
 # With scope=all, by verb: staff who may view sessions; who may also read; who may also
@@ -48,11 +54,16 @@ ALL_SCOPE = {
     "session-detail": FRAME,
     "session-claim": {},
     "session-clear": {},
+    "session-rewind": {},
+    "session-fork": {},
     "session-transcript": CONTENT,
     "session-export": TAKEN,
     "item-list": CONTENT,
     "item-detail": CONTENT,
+    "turn-list": CONTENT,
+    "session-usage-list": FRAME,
     "me": {},
+    "usage": {},
 }
 
 
@@ -68,7 +79,7 @@ class CompletenessTests(SimpleTestCase):
         assert len(names) == len(set(names))
 
     def test_a_new_route_without_a_row_is_noticed(self):
-        assert missing_rows(["session-list", "session-fork"]) == ["session-fork"]
+        assert missing_rows(["session-list", "session-join"]) == ["session-join"]
 
 
 class MatrixTests(ApiTestCase):
@@ -102,6 +113,9 @@ class MatrixTests(ApiTestCase):
             "session-list": {},
             "session-claim": {},
             "me": {},
+            "usage": {},
+            "turn-list": {"session": self.hers.pk},
+            "session-usage-list": {"session": self.hers.pk},
             "item-list": {"session": self.hers.pk},
             "item-detail": {"session": self.hers.pk, "position": 0},
         }.get(name, {"pk": self.hers.pk})
@@ -152,7 +166,7 @@ class MatrixTests(ApiTestCase):
         before = list(AgentSession.objects.order_by("pk").values())
         for caller in set(self.callers) - {"owner"}:
             for name in OWN_SCOPE:
-                if name in ("session-claim", "session-list", "me"):
+                if name in ("session-claim", "session-list", "me", "usage"):
                     continue
                 for verb in VERBS:
                     for query in ("", "?scope=all"):
@@ -192,12 +206,16 @@ class ScopeTests(ApiTestCase):
         assert "Her order" in client.get("/api/sessions/?scope=all").content.decode()
         assert self.records() == []
         own = route("session-detail", pk=self.hers.pk)
-        for url in (own, own + "items/", own + "items/0/", own + "transcript/"):
-            assert "secret" in client.get(url + "?scope=all").content.decode()
+        for path in ("", "items/", "items/0/", "transcript/", "turns/"):
+            shown = client.get(f"{own}{path}?scope=all").content.decode()
+            assert "secret" in shown
         client.get("/api/sessions/?scope=all&search=secret")
+        client.get(f"{own}turns/?scope=all&search=secret")
+        assert client.get(f"{own}usage/?scope=all").status_code == 200
         opened = ("reader", self.hers.pk, "opened", "api", "")
         searched = ("reader", None, "searched", "api", "")
-        assert self.records() == [opened] * 4 + [searched]
+        searched_in = ("reader", self.hers.pk, "searched", "api", "")
+        assert self.records() == [opened] * 5 + [searched, searched_in]
 
     def test_an_export_is_kept_before_it_is_handed_out(self):
         exporter = create_staff(
@@ -211,7 +229,7 @@ class ScopeTests(ApiTestCase):
         assert len(self.records()) == 1
 
     def test_owners_leave_no_record(self):
-        for path in ("items/", "transcript/", "export/"):
+        for path in ("items/", "transcript/", "export/", "turns/", "usage/"):
             self.api.get(route("session-detail", pk=self.hers.pk) + path)
         assert self.records() == []
 

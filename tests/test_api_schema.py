@@ -13,12 +13,17 @@ OPERATIONS = {
     "create_session",
     "delete_session",
     "export_session",
+    "fork_session",
     "list_items",
     "list_sessions",
+    "list_turns",
     "read_item",
     "read_me",
     "read_session",
+    "read_session_usage",
     "read_transcript",
+    "read_usage",
+    "rewind_session",
     "update_me",
     "update_session",
 }
@@ -48,8 +53,8 @@ def test_every_operation_says_what_it_does_and_how_it_fails():
 
 def test_no_body_takes_other_fields():
     schemas = generate()["components"]["schemas"]
-    bodies = {"NewSession", "PatchedSessionChanges", "PatchedUserChanges", "ClaimToken"}
-    for name in bodies:
+    changes = {"PatchedSessionChanges", "PatchedUserChanges"}
+    for name in {"NewSession", "NewFork", "Rewind", "ClaimToken", *changes}:
         assert schemas[name]["additionalProperties"] is False
 
 

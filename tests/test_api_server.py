@@ -82,7 +82,7 @@ class ServerTests(TransactionTestCase):
             timeout=300,
         )
         assert done.returncode == 0, done.stdout[-8000:] + done.stderr
-        assert "Tested: 13" in done.stdout
+        assert "Tested: 18" in done.stdout
 
     def test_no_answer_to_a_token_is_missing_in_the_schema(self):
         token = Token.objects.create(user=self.alice)

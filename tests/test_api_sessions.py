@@ -48,6 +48,8 @@ class RepresentationTests(ApiTestCase):
             "revision": 0,
             "item_count": 2,
             "turn_count": 1,
+            "forked_from": None,
+            "forked_at": None,
         }
 
     def test_nothing_is_left_in_caches(self):
@@ -57,6 +59,11 @@ class RepresentationTests(ApiTestCase):
             self.api.get(session_url(self.hers)),
             self.api.get(session_url(self.hers, "items")),
             self.api.get(session_url(self.hers, "export")),
+            self.api.get(session_url(self.hers, "turns")),
+            self.api.get(session_url(self.hers, "usage")),
+            self.api.post(session_url(self.hers, "fork")),
+            self.api.post(session_url(self.hers, "rewind")),
+            self.api.get("/api/usage/"),
             self.api.get(ME),
             self.api.get(SESSIONS + "?bad=1"),
             anonymous.get(SESSIONS),
@@ -78,6 +85,12 @@ class RepresentationTests(ApiTestCase):
             (bob.post, "clear/", {}),
             (bob.get, "transcript/", None),
             (bob.get, "export/", None),
+            (bob.get, "turns/", None),
+            (bob.get, "turns/?search=secret", None),
+            (bob.get, "usage/", None),
+            (bob.post, "rewind/", {"before_turn": 1}),
+            (bob.post, "rewind/", {"before_turn": "x"}),
+            (bob.post, "fork/", {}),
         ):
             answers = []
             for pk in others:
@@ -139,7 +152,7 @@ class ListTests(ApiTestCase):
 
     def test_every_order_is_whole_in_both_directions(self):
         self.create(31)
-        orders = [o for o in ORDERINGS if o != "position"]
+        orders = [o for o in ORDERINGS if o not in ("position", "turn")]
         for ordering in [*orders, *(f"-{order}" for order in orders)]:
             sign, name = ("-", ordering[1:]) if ordering[0] == "-" else ("", ordering)
             expected = list(

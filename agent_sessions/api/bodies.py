@@ -19,6 +19,7 @@ from agent_sessions.refusals import explain
 from agent_sessions.store.sessions import clean_title
 
 TOKEN_MAX_LENGTH = 500
+MAX_NUMBER = 2**31 - 1
 
 
 class Text(serializers.CharField):
@@ -52,6 +53,18 @@ class Flag(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
             self.fail("invalid", input=type(data).__name__)
+        return data
+
+
+class TurnNumber(serializers.IntegerField):
+    """A number as it stands: texts and flags are none."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=1, max_value=MAX_NUMBER, **options)
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
         return data
 
 
@@ -100,6 +113,25 @@ class SessionChanges(Body):
         "named stays.",
     )
     archived = Flag(required=False)
+
+
+class NewFork(Body):
+    before_turn = TurnNumber(
+        required=False,
+        allow_null=True,
+        help_text="The first turn that is not copied; null copies all.",
+    )
+    title = Title(
+        required=False, allow_null=True, help_text="null: that of the session."
+    )
+
+
+class Rewind(Body):
+    before_turn = TurnNumber(help_text="The first turn to remove.")
+    keep = Flag(
+        default=False,
+        help_text="Whether the session as it was is kept, as an archived fork.",
+    )
 
 
 class ClaimToken(Body):

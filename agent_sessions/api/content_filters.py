@@ -14,6 +14,7 @@ from agent_sessions.api.filters import (
     Flag,
     Names,
     PagedQuery,
+    Query,
     ScopedQuery,
 )
 from agent_sessions.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
@@ -21,7 +22,7 @@ from agent_sessions.models import SessionItemQuerySet
 from agent_sessions.shapes import ROLE_MAX_LENGTH, TYPE_MAX_LENGTH
 
 
-class ItemQuery(ScopedQuery):
+class HeavyQuery(Query):
     include = Names(
         known=["media", "encrypted"],
         max_length=WORDS_MAX_LENGTH,
@@ -30,6 +31,10 @@ class ItemQuery(ScopedQuery):
         "`media` (images, audio and files inside of items) and `encrypted` "
         "(encrypted reasoning).",
     )
+
+
+class ItemQuery(ScopedQuery, HeavyQuery):
+    pass
 
 
 class ItemListQuery(PagedQuery, ItemQuery):
@@ -86,6 +91,26 @@ class TranscriptQuery(ScopedQuery):
         if "before" in attrs and "after" in attrs:
             raise ValidationError({"after": [_("Give before or after, not both.")]})
         return attrs
+
+
+class TurnListQuery(ScopedQuery):
+    before = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_POSITION,
+        required=False,
+        help_text="Turns before the one of this number. Without it the newest are "
+        "given.",
+    )
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
+    )
+    search = serializers.CharField(
+        max_length=WORDS_MAX_LENGTH,
+        allow_blank=True,
+        required=False,
+        help_text="Words in what the user or the assistant said, among the newest "
+        "20,000 items.",
+    )
 
 
 class ExportQuery(ScopedQuery):

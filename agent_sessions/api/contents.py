@@ -8,11 +8,17 @@ from uuid import UUID
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 
-from agent_sessions.api.content_filters import ItemListQuery, ItemQuery
+from agent_sessions import store
+from agent_sessions.api.content_filters import (
+    ItemListQuery,
+    ItemQuery,
+    TurnListQuery,
+)
 from agent_sessions.api.doors import SessionDoor
 from agent_sessions.api.pagination import KeysetPagination
-from agent_sessions.api.serializers import ItemRepresentation
+from agent_sessions.api.serializers import ItemRepresentation, TurnRepresentation
 from agent_sessions.models import SessionAccess, SessionItem
 
 
@@ -47,3 +53,30 @@ class ItemViewSet(SessionDoor):
         row = self.find_session(session)
         self.record(SessionAccess.Action.OPENED, row.pk)
         return SessionItem.objects.using(row._state.db).filter(session=row.pk)
+
+
+class TurnViewSet(SessionDoor):
+    """What was said in a session, turn by turn."""
+
+    serializer_class = TurnRepresentation
+    queries = {"list": TurnListQuery}
+
+    def list(self, request: Request, session: UUID) -> Response:
+        """List a session's newest turns, oldest first on each page."""
+        row = self.find_session(session)
+        words: str = self.query.get("search", "")
+        opened, searched = SessionAccess.Action.OPENED, SessionAccess.Action.SEARCHED
+        self.record(searched if words else opened, row.pk)
+        limit: int = self.query["limit"]
+        # One more tells whether there are others before them.
+        window: Any = {"limit": limit + 1, "before": self.query.get("before")}
+        if words:
+            turns = store.find_turns(row, words, **window)
+        else:
+            turns = store.get_turns(row, **window)
+        page, previous = turns[-limit:], None
+        if len(turns) > limit:
+            url = request.build_absolute_uri()
+            previous = replace_query_param(url, "before", page[0].number)
+        shown = self.get_serializer(page, many=True).data
+        return Response({"previous": previous, "results": shown})

@@ -11,12 +11,15 @@ from agent_sessions.exceptions import (
     InvalidTitle,
     InvalidUser,
     ReasonMissing,
+    SessionBusy,
     SessionChanged,
     SessionExists,
     SessionGone,
     SessionLockTimeout,
     SessionOwnershipError,
     TooManySessions,
+    TurnCompacted,
+    TurnGone,
 )
 from agent_sessions.refusals import explain
 
@@ -39,6 +42,32 @@ class TooMany(exceptions.APIException):
     default_code = "too_many_sessions"
 
 
+class Conflict(exceptions.APIException):
+    """The session is not as the request takes it to be. ``code`` tells programs how."""
+
+    status_code = status.HTTP_409_CONFLICT
+
+    def __init__(self) -> None:
+        super().__init__({"detail": self.default_detail, "code": self.default_code})
+
+
+class RunGoesOn(Conflict):
+    default_detail = _("The agent is still at work in this session.")
+    default_code = "session_busy"
+
+
+class TurnIsGone(Conflict):
+    default_detail = _("The session has no such turn.")
+    default_code = "turn_gone"
+
+
+class TurnIsCompacted(Conflict):
+    default_detail = _(
+        "The session cannot be parted here: a summary stands for what is on both sides."
+    )
+    default_code = "turn_compacted"
+
+
 class Busy(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = _("Another request holds the session. Try again.")
@@ -50,11 +79,14 @@ class Busy(exceptions.APIException):
 _ANSWERS: dict[type[Exception], type[exceptions.APIException]] = {
     InvalidUser: exceptions.PermissionDenied,
     RequestDataTooBig: ContentTooLarge,
+    SessionBusy: RunGoesOn,
     SessionChanged: PreconditionFailed,
     SessionGone: exceptions.NotFound,
     SessionLockTimeout: Busy,
     SessionOwnershipError: exceptions.NotFound,
     TooManySessions: TooMany,
+    TurnCompacted: TurnIsCompacted,
+    TurnGone: TurnIsGone,
 }
 _FIELDS: dict[type[Exception], str] = {
     InvalidClaimToken: "token",
@@ -68,10 +100,11 @@ _FIELDS: dict[type[Exception], str] = {
 
 def http_error(error: Exception) -> Exception:
     """Return what HTTP has for an error of the store; any other as it is."""
-    if answer := _ANSWERS.get(type(error)):
-        return answer()
-    if field := _FIELDS.get(type(error)):
-        return exceptions.ValidationError({field: [explain(error)]})
+    for kind in type(error).__mro__:
+        if answer := _ANSWERS.get(kind):
+            return answer()
+        if field := _FIELDS.get(kind):
+            return exceptions.ValidationError({field: [explain(error)]})
     return error
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 from django.db.models.fields.json import KeyTransform
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
@@ -18,15 +19,19 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
 from agent_sessions.api.errors import spell_name
+from agent_sessions.api.lineage import filter_forks
 from agent_sessions.api.pagination import EARLIEST, LATEST, MAX_PAGE_SIZE, PAGE_SIZE
 from agent_sessions.api.permissions import SCOPE_ALL
 from agent_sessions.identifiers import SESSION_ID_MAX_LENGTH
 from agent_sessions.models import REASON_MAX_LENGTH, AgentSessionQuerySet
+from agent_sessions.usage import usage_day
 
 METADATA_PREFIX = "metadata."
 METADATA_FILTERS = 5
 WORDS_MAX_LENGTH = 200
 MAX_POSITION = 2**31 - 1
+USAGE_DAYS = 30
+USAGE_MAX_DAYS = 366
 
 
 class Flag(serializers.ChoiceField):
@@ -49,6 +54,18 @@ class Moment(serializers.DateTimeField):
         if not EARLIEST <= moment <= LATEST:
             self.fail("range")
         return moment
+
+
+class Day(serializers.DateField):
+    """A day that every database takes."""
+
+    default_error_messages = {"range": _("The time is out of range.")}
+
+    def to_internal_value(self, value: Any) -> date:
+        day = super().to_internal_value(value)
+        if not EARLIEST.date() <= day <= LATEST.date():
+            self.fail("range")
+        return day
 
 
 class Names(serializers.CharField):
@@ -106,6 +123,9 @@ class SessionListQuery(PagedQuery):
         max_length=SESSION_ID_MAX_LENGTH, trim_whitespace=False, required=False
     )
     archived = Flag(required=False)
+    forked_from = serializers.UUIDField(
+        required=False, help_text="The `id` of the session that they were copied from."
+    )
     created_after = Moment(required=False)
     created_before = Moment(required=False)
     updated_after = Moment(required=False)
@@ -124,6 +144,8 @@ class SessionListQuery(PagedQuery):
             rows = rows.filter(session_id=query["session_id"])
         if "archived" in query:
             rows = rows.filter(archived_at__isnull=not query["archived"])
+        if "forked_from" in query:
+            rows = filter_forks(rows, query["forked_from"])
         for column in ("created", "updated"):
             if moment := query.get(f"{column}_after"):
                 rows = rows.filter(**{f"{column}_at__gt": moment})
@@ -141,6 +163,34 @@ class SessionListQuery(PagedQuery):
         """Tell whether what is found shows what was said."""
         query = self.validated_data
         return bool(query.get("search") or query.get("metadata"))
+
+
+class TurnUsageQuery(PagedQuery):
+    ordering = serializers.ChoiceField(choices=["turn", "-turn"], default="turn")
+
+
+class UsageQuery(Query):
+    since = Day(
+        required=False,
+        help_text="The first day, in UTC. Without it the 30 days to `until`.",
+    )
+    until = Day(required=False, help_text="The last day, in UTC; today without it.")
+    limit = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_PAGE_SIZE,
+        default=PAGE_SIZE,
+        help_text="How many sessions, those with the most tokens.",
+    )
+
+    def validate(self, attrs: Any) -> Any:
+        until = attrs.setdefault("until", usage_day(timezone.now()))
+        since = attrs.setdefault("since", until - timedelta(days=USAGE_DAYS - 1))
+        if since > until:
+            raise ValidationError({"since": [_("This is later than until.")]})
+        if (until - since).days >= USAGE_MAX_DAYS:
+            words = gettext("At most %(days)s days can be asked for.")
+            raise ValidationError({"since": [words % {"days": USAGE_MAX_DAYS}]})
+        return attrs
 
 
 def read_query(request: Request, kind: type[Query]) -> Query:

@@ -56,11 +56,13 @@ UPDATED_AT = Key("updated_at", read_moment)
 CREATED_AT = Key("created_at", read_moment)
 ID = Key("id", UUID)
 POSITION = Key("position", read_position)
+TURN = Key("turn", read_position)
 
 ORDERINGS: dict[str, tuple[Key, ...]] = {
     "updated_at": (UPDATED_AT, ID),
     "created_at": (CREATED_AT, ID),
     "position": (POSITION,),
+    "turn": (TURN,),
 }
 
 

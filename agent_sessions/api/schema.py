@@ -14,20 +14,25 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
+    extend_schema_serializer,
     extend_schema_view,
     inline_serializer,
 )
 from rest_framework import fields
+from rest_framework.serializers import Serializer
 
 from agent_sessions.api import bodies, content_filters, filters, serializers
 from agent_sessions.api.schema_answers import (
     BODY,
+    BUSY,
+    BUSY_OR_PARTED,
     CHECKED,
     ETAG,
     FOUND,
     IF_MATCH,
     LOCATION,
     LOCKED,
+    PARTED,
     SESSION_PATH,
     operation,
 )
@@ -37,6 +42,21 @@ from agent_sessions.api.schema_shapes import OBJECT
 def _copy(view: Any) -> Any:
     # What is said of a view must not be said of the one that serves.
     return type(view.__name__, (view,), {"__doc__": view.__doc__})
+
+
+# Whole pages, though their routes are lists.
+@extend_schema_serializer(many=False)
+class TurnPage(Serializer[Any]):
+    previous = fields.URLField(allow_null=True)
+    results = serializers.TurnRepresentation(many=True)
+
+
+@extend_schema_serializer(many=False)
+class TurnUsagePage(Serializer[Any]):
+    total = serializers.UsageRepresentation()
+    next = fields.URLField(allow_null=True)
+    previous = fields.URLField(allow_null=True)
+    results = serializers.TurnUsageRepresentation(many=True)
 
 
 class SessionViewExtension(OpenApiViewExtension):
@@ -95,7 +115,38 @@ class SessionViewExtension(OpenApiViewExtension):
                 LOCKED,
                 parameters=[IF_MATCH],
             ),
-            clear=operation("clear_session", {204: None}, FOUND, LOCKED, request=None),
+            clear=operation(
+                "clear_session",
+                {204: None},
+                FOUND,
+                BUSY,
+                CHECKED,
+                LOCKED,
+                request=None,
+                parameters=[IF_MATCH],
+            ),
+            rewind=operation(
+                "rewind_session",
+                {200: serializers.RewoundRepresentation},
+                BODY,
+                FOUND,
+                BUSY_OR_PARTED,
+                CHECKED,
+                LOCKED,
+                request=bodies.Rewind,
+                parameters=[content_filters.HeavyQuery, IF_MATCH],
+            ),
+            fork=operation(
+                "fork_session",
+                {201: shown},
+                BODY,
+                FOUND,
+                PARTED,
+                CHECKED,
+                LOCKED,
+                request=bodies.NewFork,
+                parameters=[IF_MATCH, ETAG, LOCATION],
+            ),
             claim=operation(
                 "claim_session",
                 {200: shown},
@@ -144,6 +195,47 @@ class ItemViewExtension(OpenApiViewExtension):
                 FOUND,
                 parameters=[SESSION_PATH, position, content_filters.ItemQuery],
             ),
+        )(_copy(self.target))
+
+
+class TurnViewExtension(OpenApiViewExtension):
+    target_class = "agent_sessions.api.contents.TurnViewSet"
+
+    def view_replacement(self) -> Any:
+        return extend_schema_view(
+            list=operation(
+                "list_turns",
+                {200: TurnPage},
+                FOUND,
+                parameters=[SESSION_PATH, content_filters.TurnListQuery],
+            )
+        )(_copy(self.target))
+
+
+class SessionUsageViewExtension(OpenApiViewExtension):
+    target_class = "agent_sessions.api.usage.SessionUsageViewSet"
+
+    def view_replacement(self) -> Any:
+        return extend_schema_view(
+            list=operation(
+                "read_session_usage",
+                {200: TurnUsagePage},
+                FOUND,
+                parameters=[SESSION_PATH, filters.TurnUsageQuery],
+            )
+        )(_copy(self.target))
+
+
+class UsageViewExtension(OpenApiViewExtension):
+    target_class = "agent_sessions.api.usage.UsageViewSet"
+
+    def view_replacement(self) -> Any:
+        return extend_schema_view(
+            retrieve=operation(
+                "read_usage",
+                {200: serializers.UserUsageRepresentation},
+                parameters=[filters.UsageQuery],
+            )
         )(_copy(self.target))
 
 

@@ -29,6 +29,18 @@ def _problem(description: str, *, fields: bool = False) -> OpenApiResponse:
     return OpenApiResponse(schema, description)
 
 
+def _conflict(description: str, *codes: str) -> OpenApiResponse:
+    schema: Any = {
+        "type": "object",
+        "required": ["detail", "code"],
+        "properties": {
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": list(codes)},
+        },
+    }
+    return OpenApiResponse(schema, description)
+
+
 _COMMON = {
     400: _problem("Fields or parameters that are wrong, by name.", fields=True),
     401: _problem("Not logged in."),
@@ -42,6 +54,23 @@ BODY = {
 }
 FOUND = {404: _problem("There is no such session, or it is somebody else's.")}
 LOCKED = {503: _problem("Another request holds the session. Try again.")}
+BUSY = {409: _conflict("A run holds the session.", "session_busy")}
+PARTED = {
+    409: _conflict(
+        "The session does not have this turn, or cannot be parted there.",
+        "turn_gone",
+        "turn_compacted",
+    )
+}
+BUSY_OR_PARTED = {
+    409: _conflict(
+        "A run holds the session, which may as well not have this turn, or cannot be "
+        "parted there.",
+        "session_busy",
+        "turn_gone",
+        "turn_compacted",
+    )
+}
 CHECKED = {412: _problem("The session was changed since it was read.")}
 
 IF_MATCH = OpenApiParameter(

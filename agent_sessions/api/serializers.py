@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
 from agent_sessions.api.bodies import MetadataField
 from agent_sessions.api.lightening import lighten_item
+from agent_sessions.api.lineage import read_origin
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.transcript.blocks import Block
 
@@ -21,6 +23,7 @@ class SessionRepresentation(serializers.ModelSerializer[AgentSession]):
     user = serializers.SerializerMethodField()
     metadata = MetadataField()
     archived = serializers.SerializerMethodField()
+    forked_from = serializers.SerializerMethodField()
 
     class Meta:
         model = AgentSession
@@ -36,6 +39,8 @@ class SessionRepresentation(serializers.ModelSerializer[AgentSession]):
             "revision",
             "item_count",
             "turn_count",
+            "forked_from",
+            "forked_at",
             "created_at",
             "updated_at",
         ]
@@ -49,6 +54,9 @@ class SessionRepresentation(serializers.ModelSerializer[AgentSession]):
 
     def get_archived(self, row: AgentSession) -> bool:
         return row.archived_at is not None
+
+    def get_forked_from(self, row: AgentSession) -> UUID | None:
+        return read_origin(row)
 
     def to_representation(self, instance: AgentSession) -> Any:
         shown = super().to_representation(instance)
@@ -86,6 +94,84 @@ class ItemRepresentation(serializers.ModelSerializer[SessionItem]):
             omitted = lighten_item(data, self.context["include"])
         instance.omitted = omitted  # type: ignore[attr-defined]
         return super().to_representation(instance)
+
+
+class RewoundRepresentation(serializers.Serializer[Any]):
+    """What a rewind has done."""
+
+    session = SessionRepresentation()
+    removed = ItemRepresentation(source="rows", many=True)
+    kept = SessionRepresentation(allow_null=True)
+
+    class Meta:
+        ref_name = "Rewound"
+
+
+class UsageRepresentation(serializers.Serializer[Any]):
+    """Requests and tokens; cached and reasoning tokens are a part of the others."""
+
+    requests = serializers.IntegerField()
+    input_tokens = serializers.IntegerField()
+    cached_input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    reasoning_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+
+    class Meta:
+        ref_name = "TokenUsage"
+
+
+class TurnRepresentation(serializers.Serializer[Any]):
+    """A turn, without its items."""
+
+    number = serializers.IntegerField()
+    preview = serializers.CharField()
+    started_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField()
+    item_count = serializers.IntegerField()
+    tools = serializers.ListField(child=serializers.CharField())
+    usage = UsageRepresentation()
+
+    class Meta:
+        ref_name = "Turn"
+
+
+class TurnUsageRepresentation(serializers.Serializer[Any]):
+    turn = serializers.IntegerField()
+    day = serializers.DateField()
+    usage = UsageRepresentation()
+
+    class Meta:
+        ref_name = "TurnUsage"
+
+
+class DayUsageRepresentation(serializers.Serializer[Any]):
+    day = serializers.DateField()
+    usage = UsageRepresentation()
+
+    class Meta:
+        ref_name = "DayUsage"
+
+
+class SessionUsageRepresentation(serializers.Serializer[Any]):
+    session = serializers.UUIDField()
+    usage = UsageRepresentation()
+
+    class Meta:
+        ref_name = "SessionUsage"
+
+
+class UserUsageRepresentation(serializers.Serializer[Any]):
+    """What the caller's sessions have used in some days."""
+
+    since = serializers.DateField()
+    until = serializers.DateField()
+    total = UsageRepresentation()
+    days = DayUsageRepresentation(many=True)
+    sessions = SessionUsageRepresentation(many=True)
+
+    class Meta:
+        ref_name = "UserUsage"
 
 
 class BlockRepresentation(serializers.BaseSerializer[Block]):

@@ -8,7 +8,8 @@ from django.apps import apps
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from agent_sessions.api.contents import ItemViewSet
+from agent_sessions.api.contents import ItemViewSet, TurnViewSet
+from agent_sessions.api.usage import SessionUsageViewSet, UsageViewSet
 from agent_sessions.api.viewsets import MeViewSet, SessionViewSet
 
 if apps.is_installed("drf_spectacular"):
@@ -19,6 +20,10 @@ app_name = "agent_sessions"
 router = SimpleRouter(use_regex_path=False)
 router.register("sessions", SessionViewSet, basename="session")
 router.register("sessions/<uuid:session>/items", ItemViewSet, basename="item")
+router.register("sessions/<uuid:session>/turns", TurnViewSet, basename="turn")
+router.register(
+    "sessions/<uuid:session>/usage", SessionUsageViewSet, basename="session-usage"
+)
 
 urlpatterns = [
     *router.urls,
@@ -27,4 +32,5 @@ urlpatterns = [
         MeViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
         name="me",
     ),
+    path("usage/", UsageViewSet.as_view({"get": "retrieve"}), name="usage"),
 ]

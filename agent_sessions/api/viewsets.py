@@ -17,21 +17,29 @@ from rest_framework.utils.urls import remove_query_param, replace_query_param
 from agent_sessions import access, exports, store
 from agent_sessions.api.bodies import (
     ClaimToken,
+    NewFork,
     NewSession,
+    Rewind,
     SessionChanges,
     UserChanges,
 )
-from agent_sessions.api.content_filters import ExportQuery, TranscriptQuery
+from agent_sessions.api.content_filters import (
+    ExportQuery,
+    HeavyQuery,
+    TranscriptQuery,
+)
 from agent_sessions.api.doors import Door, SessionDoor
 from agent_sessions.api.filters import ScopedQuery, SessionListQuery
+from agent_sessions.api.lineage import annotate_origins, read_origin, set_origin
 from agent_sessions.api.pagination import KeysetPagination
 from agent_sessions.api.permissions import asks_for_all
 from agent_sessions.api.serializers import (
     BlockRepresentation,
+    RewoundRepresentation,
     UserRepresentation,
 )
 from agent_sessions.jsonlines import dump_sessions
-from agent_sessions.models import AgentSession, SessionAccess
+from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionAccess
 from agent_sessions.streaming import stream
 
 # Of a longer text a transcript holds the start; the item has it whole.
@@ -49,7 +57,11 @@ class SessionViewSet(SessionDoor):
         "retrieve": ScopedQuery,
         "transcript": TranscriptQuery,
         "export": ExportQuery,
+        "rewind": HeavyQuery,
     }
+
+    def get_queryset(self) -> AgentSessionQuerySet:
+        return annotate_origins(super().get_queryset())
 
     def get_serializer_context(self) -> dict[str, Any]:
         # A session by itself asks for the reason that its list cannot.
@@ -67,10 +79,9 @@ class SessionViewSet(SessionDoor):
 
     def create(self, request: Request) -> Response:
         """Create a session of the caller's."""
-        row = store.create_session(self.caller, **self.read_body(NewSession))
-        response = self.show(row, status=status.HTTP_201_CREATED)
-        response["Location"] = self.reverse_action("detail", kwargs={"pk": row.pk})
-        return response
+        return self.show_new(
+            store.create_session(self.caller, **self.read_body(NewSession))
+        )
 
     def retrieve(self, request: Request, pk: UUID) -> Response:
         """Show a session, without its items."""
@@ -87,7 +98,7 @@ class SessionViewSet(SessionDoor):
         changed = store.update_session(
             row, metadata_patch=patch, revisions=self.wanted_revisions(), **changes
         )
-        return self.show(changed)
+        return self.show(set_origin(changed, read_origin(row)))
 
     def destroy(self, request: Request, pk: UUID) -> Response:
         """Delete a session with all its items."""
@@ -98,15 +109,40 @@ class SessionViewSet(SessionDoor):
 
     @action(detail=True, methods=["post"])
     def clear(self, request: Request, pk: UUID) -> Response:
-        """Remove all items of a session, which stays."""
-        store.clear_session(self.find_session(pk))
+        """Remove all items of a session, which stays, unless a run holds it."""
+        row = self.find_session(pk)
+        store.clear_session(row, unless_leased=True, revisions=self.wanted_revisions())
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True, methods=["post"])
+    def rewind(self, request: Request, pk: UUID) -> Response:
+        """Remove a turn and all after it, unless a run holds the session."""
+        row = self.find_session(pk)
+        rewound = store.take_back_turns(
+            row, revisions=self.wanted_revisions(), **self.read_body(Rewind)
+        )
+        set_origin(rewound.session, read_origin(row))
+        if rewound.kept is not None:
+            set_origin(rewound.kept, row.pk)
+        include = self.query.get("include", set())
+        context = {**self.get_serializer_context(), "include": include}
+        return Response(RewoundRepresentation(rewound, context=context).data)
+
+    @action(detail=True, methods=["post"])
+    def fork(self, request: Request, pk: UUID) -> Response:
+        """Copy a session, or what came before one of its turns, into a new one."""
+        row = self.find_session(pk)
+        fork = store.fork_session(
+            row, revisions=self.wanted_revisions(), **self.read_body(NewFork)
+        )
+        return self.show_new(set_origin(fork, row.pk))
 
     @action(detail=False, methods=["post"])
     def claim(self, request: Request) -> Response:
         """Make the anonymous session that a token names the caller's."""
         body = self.read_body(ClaimToken)
-        return self.show(store.claim_with_token(body["token"], self.caller))
+        claimed = store.claim_with_token(body["token"], self.caller)
+        return self.show(self.find_session(claimed.pk))
 
     @action(detail=True)
     def transcript(self, request: Request, pk: UUID) -> Response:
@@ -171,6 +207,11 @@ class SessionViewSet(SessionDoor):
     def show(self, row: AgentSession, **options: Any) -> Response:
         response = Response(self.get_serializer(row).data, **options)
         response["ETag"] = f'"{row.revision}"'
+        return response
+
+    def show_new(self, row: AgentSession) -> Response:
+        response = self.show(row, status=status.HTTP_201_CREATED)
+        response["Location"] = self.reverse_action("detail", kwargs={"pk": row.pk})
         return response
 
     def wanted_revisions(self) -> set[int] | None:
