@@ -26,8 +26,8 @@ class Exclusive:
     The block of ``async with session.exclusive()``.
 
     Renews its lease in a task beside the block. If the lease is lost all the same,
-    because the database was not to be reached for longer than it lasts, the block is
-    cancelled and SessionBusy is raised.
+    because the database did not answer for as long as it lasts, the block is cancelled
+    and SessionBusy is raised. For one use: two would hold the same lease.
     """
 
     def __init__(
@@ -41,11 +41,15 @@ class Exclusive:
         self._timeout = timeout
         self._expires_in = expires_in
         self._lease = uuid7()
+        self._entered = False
         self._lost = False
 
     async def __aenter__(self) -> None:
+        if self._entered:
+            raise RuntimeError("A block is for one use: call exclusive() for another.")
+        self._entered = True
         try:
-            await self._acquire()
+            end = await self._acquire()
         except asyncio.CancelledError:
             # What was cancelled may have been done.
             await self._release()
@@ -54,7 +58,7 @@ class Exclusive:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._renewal = asyncio.create_task(self._renew())
+        self._renewal = asyncio.create_task(self._renew(end))
 
     async def __aexit__(
         self,
@@ -63,13 +67,14 @@ class Exclusive:
         traceback: TracebackType | None,
     ) -> None:
         self._renewal.cancel()
-        try:
-            await asyncio.wait({self._renewal})
-        except asyncio.CancelledError:
-            if not self._lost:
-                await self._release()
-                raise
-            kind = asyncio.CancelledError
+        if not self._lost:
+            try:
+                await asyncio.wait({self._renewal})
+            except asyncio.CancelledError:
+                if not self._lost:
+                    await self._release()
+                    raise
+                kind = asyncio.CancelledError
         if not self._lost:
             await self._release()
             return
@@ -77,11 +82,12 @@ class Exclusive:
         if not others and (kind is None or issubclass(kind, asyncio.CancelledError)):
             raise SessionBusy("The lease was lost: another run may have begun.")
 
-    async def _acquire(self) -> None:
+    async def _acquire(self) -> float:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         wait = _FIRST_WAIT
         while True:
+            began = loop.time()
             try:
                 await self._call(
                     store.acquire_lease, lease=self._lease, expires_in=self._expires_in
@@ -93,26 +99,40 @@ class Exclusive:
                 await asyncio.sleep(min(wait, left))
                 wait = min(wait * 2, _LONGEST_WAIT)
             else:
-                return
+                return began + self._expires_in.total_seconds()
 
-    async def _renew(self) -> None:
+    async def _renew(self, end: float) -> None:
         loop = asyncio.get_running_loop()
         seconds = self._expires_in.total_seconds()
-        end = loop.time() + seconds
-        while loop.time() < end:
-            await asyncio.sleep(seconds / 3)
-            began = loop.time()
-            try:
-                await self._call(
-                    store.renew_lease, self._lease, expires_in=self._expires_in
+        losing = None
+        try:
+            while not self._lost:
+                await asyncio.sleep(seconds / 3)
+                began = loop.time()
+                # A loop that stood still for too long may ask whether anybody has come.
+                losing = losing or loop.call_at(
+                    max(end, began + seconds / 3), self._lose
                 )
-                end = began + seconds
-            except DatabaseError:
-                logger.warning("A lease could not be renewed; it is tried again.")
-            except AgentSessionError:
-                break
-        self._lost = True
-        self._task.cancel()
+                try:
+                    await self._call(
+                        store.renew_lease, self._lease, expires_in=self._expires_in
+                    )
+                except DatabaseError:
+                    logger.warning("A lease could not be renewed; it is tried again.")
+                except AgentSessionError:
+                    self._lose()
+                else:
+                    end = began + seconds
+                    losing.cancel()
+                    losing = None
+        finally:
+            if losing is not None:
+                losing.cancel()
+
+    def _lose(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self._task.cancel()
 
     async def _release(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from unittest import mock
 
 from agents import Runner
 from django.contrib.auth import get_user_model
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.test import TestCase, TransactionTestCase
 
 from agent_sessions import DjangoSession, store
@@ -156,17 +157,20 @@ class ExclusiveTests(TransactionTestCase):
         assert self.row().lease is None
 
     def test_who_has_lost_it_is_stopped(self):
+        lease = uuid7()
+
+        def take() -> None:
+            AgentSession.objects.update(lease=lease)
+            connections.close_all()
+
         async def main() -> None:
             async with DjangoSession("s").exclusive(expires_in=MOMENT):
-                await asyncio.to_thread(
-                    AgentSession.objects.update, lease=(lease := uuid7())
-                )
-                self.lease = lease
+                await asyncio.to_thread(take)
                 await asyncio.sleep(30)
 
         with self.assertRaisesMessage(SessionBusy, "lost"):
             asyncio.run(main())
-        assert self.row().lease == self.lease
+        assert self.row().lease == lease
 
     def test_who_cannot_reach_the_database_is_stopped_in_time(self):
         broken = mock.Mock(side_effect=OperationalError)
@@ -179,6 +183,58 @@ class ExclusiveTests(TransactionTestCase):
         with self.assertLogs("agent_sessions"), self.assertRaises(SessionBusy):
             asyncio.run(main())
         assert broken.call_count >= 2
+
+    def test_who_gets_no_answer_is_stopped_in_time(self):
+        stopped, answered = threading.Event(), []
+
+        def be_silent(*args: Any, **options: Any) -> None:
+            answered.append(stopped.wait(20))
+
+        async def main() -> None:
+            try:
+                async with DjangoSession("s").exclusive(expires_in=MOMENT):
+                    with mock.patch.object(store, "renew_lease", be_silent):
+                        await asyncio.sleep(30)
+            finally:
+                stopped.set()
+
+        with self.assertRaisesMessage(SessionBusy, "lost"):
+            asyncio.run(main())
+        # It did not wait for the answer either.
+        assert answered == [True]
+
+    def test_a_loop_that_stood_still_goes_on_if_nobody_has_come(self):
+        def stand_still(other: bool) -> None:
+            time.sleep(MOMENT.total_seconds() * 3)
+            if other:
+                store.acquire_lease("s")
+            connections.close_all()
+
+        async def main(other: bool) -> None:
+            async with DjangoSession("s").exclusive(expires_in=MOMENT * 2):
+                thread = threading.Thread(target=stand_still, args=[other])
+                thread.start()
+                thread.join()
+                await asyncio.sleep(MOMENT.total_seconds())
+
+        asyncio.run(main(False))
+        with self.assertRaisesMessage(SessionBusy, "lost"):
+            asyncio.run(main(True))
+
+    def test_a_block_is_for_one_use(self):
+        async def main() -> None:
+            block = DjangoSession("s").exclusive()
+
+            async def enter() -> None:
+                async with block:
+                    await asyncio.sleep(0.1)
+
+            # Both would hold the same lease.
+            results = await asyncio.gather(enter(), enter(), return_exceptions=True)
+            assert [type(it) for it in results] == [type(None), RuntimeError]
+
+        asyncio.run(main())
+        assert self.row().lease is None
 
     def test_errors_and_cancellation_give_it_back(self):
         async def fail() -> None:
