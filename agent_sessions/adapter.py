@@ -16,9 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
+from django.db import connections
+
 from agent_sessions import metering, store
 from agent_sessions.crossing import cross
-from agent_sessions.exceptions import TurnGone
+from agent_sessions.exceptions import SessionFull, SessionGone, TurnGone
 from agent_sessions.identifiers import clean_session_id
 from agent_sessions.leasing import Exclusive
 from agent_sessions.metadata import Metadata
@@ -27,6 +29,7 @@ from agent_sessions.store.claims import EXPIRES_IN
 from agent_sessions.store.handles import SessionHandle, row_handle, session_alias
 from agent_sessions.store.leases import LEASE_TIME
 from agent_sessions.store.owners import User, clean_user_id, owner_id
+from agent_sessions.store.transactions import after_commit
 from agent_sessions.store.turns import Turn
 from agent_sessions.usage import TokenUsage
 
@@ -348,17 +351,20 @@ class DjangoSession:
     def _append_counted(
         self, totals: Any, handle: SessionHandle, items: list[Any]
     ) -> None:
-        gone = None
+        refused = None
         with self._counting(totals) as usage:
             try:
                 store.append_items(handle, items, usage=usage)
-            except TurnGone as error:
+            except (SessionFull, TurnGone) as error:
                 # The tokens are spent all the same.
-                gone = error
-                if usage:
-                    store.record_usage(handle, usage)
-        if gone is not None:
-            raise gone
+                refused = error
+                try:
+                    if usage:
+                        store.record_usage(handle, usage)
+                except SessionGone:
+                    raise refused from None
+        if refused is not None:
+            raise refused
 
     def _store_rest(self, totals: Any, handle: SessionHandle) -> TokenUsage:
         with self._counting(totals, known=False) as usage:
@@ -374,6 +380,9 @@ class DjangoSession:
         except BaseException:
             metering.give_back(totals, self._key, usage)
             raise
+        if usage and connections[self._using].in_atomic_block:
+            hook = metering.doubt(totals, self._key, usage)
+            after_commit(hook, using=self._using)
 
     @property
     def _key(self) -> metering.Key:

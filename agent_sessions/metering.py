@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from agent_sessions.usage import TokenUsage, clean_usage
@@ -29,6 +31,9 @@ class _Meter:
     counted: TokenUsage
     # What other sessions' runs had used before they were seen to count it.
     owed: dict[Key, TokenUsage] = field(default_factory=dict)
+    # What was stored in transactions that may yet be rolled back, and the hooks that
+    # their commits will call: Django drops the hooks of what is rolled back.
+    doubts: list[tuple[weakref.ref[Any], Key, TokenUsage]] = field(default_factory=list)
 
     def settle(self, key: Key, totals: TokenUsage) -> None:
         if totals != self.counted:
@@ -40,11 +45,22 @@ class _Meter:
             self.owed[key] = self.owed.get(key, _NOTHING) + usage
 
     def collect(self, key: Key) -> TokenUsage:
+        if self.doubts:
+            self._take_back()
         if not self.owed:
             return _NOTHING
         # The run that the others are tools of comes last.
         keys = list(self.owed) if key == self.root else [key]
         return sum((self.owed.pop(it, _NOTHING) for it in keys), _NOTHING)
+
+    def _take_back(self) -> None:
+        doubts, self.doubts = self.doubts, []
+        for doubt in doubts:
+            hook, key, usage = doubt
+            if hook() is None:
+                self.owe(key, usage)
+            else:
+                self.doubts.append(doubt)
 
 
 def notice(totals: Any, key: Key) -> None:
@@ -87,6 +103,27 @@ def give_back(totals: Any, key: Key, usage: TokenUsage) -> None:
         meter = _find(totals)
         if meter is not None:
             meter.owe(key, usage)
+
+
+def doubt(totals: Any, key: Key, usage: TokenUsage) -> Callable[[], None]:
+    """
+    Count the usage another time unless it is committed.
+
+    The commit calls what is returned; a rollback forgets it.
+    """
+    hook = partial(_confirm, totals, usage)
+    with _lock:
+        meter = _find(totals)
+        if meter is not None:
+            meter.doubts.append((weakref.ref(hook), key, usage))
+    return hook
+
+
+def _confirm(totals: Any, usage: TokenUsage) -> None:
+    with _lock:
+        meter = _find(totals)
+        if meter is not None:
+            meter.doubts = [doubt for doubt in meter.doubts if doubt[2] is not usage]
 
 
 _lock = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from unittest import mock
 
@@ -20,7 +21,8 @@ from agents import (
     function_tool,
 )
 from asgiref.sync import async_to_sync
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
+from django.test import override_settings
 from openai.types.responses.response_usage import (
     InputTokensDetails,
     OutputTokensDetails,
@@ -28,6 +30,7 @@ from openai.types.responses.response_usage import (
 )
 
 from agent_sessions import DjangoSession, store
+from agent_sessions.exceptions import SessionFull
 from agent_sessions.usage import TokenUsage
 from tests.fakes import RUN_CONFIG, FakeModel, call, say
 from tests.usage_cases import ONE, UsageCase, times
@@ -229,6 +232,44 @@ class RunTests(UsageCase):
 
         async_to_sync(run)()
         assert store.read_usage("s") == TokenUsage(1, 3, 0, 0, 0, 3)
+
+    def test_what_was_rolled_back_is_stored_later(self):
+        session = DjangoSession("s")
+        support = agent([call("look_up")], [say("hi")], tools=[look_up])
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            result = self.run_agent(support, "hello", session=session)
+            raise ZeroDivisionError
+        self.assert_used(0)
+        again = agent([say("hi")])
+        with transaction.atomic():
+            self.run_agent(again, "hello", session=session)
+            with suppress(ZeroDivisionError), transaction.atomic():
+                async_to_sync(session.store_run_usage)(result)
+                raise ZeroDivisionError
+        self.assert_used(1, t1=1)
+        assert async_to_sync(session.store_run_usage)(result) == times(2)
+        assert not async_to_sync(session.store_run_usage)(result)
+        self.assert_used(3, t1=3)
+
+    @override_settings(AGENT_SESSIONS_MAX_ITEMS=2)
+    def test_what_came_with_items_too_many_is_spent(self):
+        support = agent([call("look_up")], [say("hi")], tools=[look_up])
+        with pytest.raises(SessionFull):
+            self.run_agent(support, "hello")
+        self.assert_used(1, t1=1)
+
+        async def run() -> TokenUsage:
+            wrapper = mock.Mock(usage=Usage())
+            session = DjangoSession("new")
+            await session.get_items(wrapper=wrapper)
+            wrapper.usage.add(Usage(requests=1, total_tokens=3))
+            with pytest.raises(SessionFull):
+                await session.add_items([user("a")] * 3, wrapper=wrapper)
+            # There was no session to keep them; there is one now.
+            await session.add_items([user("a")], wrapper=wrapper)
+            return await session.get_usage()
+
+        assert async_to_sync(run)() == TokenUsage(requests=1, total_tokens=3)
 
     def test_totals_from_before_are_not_the_sessions(self):
         wrapper = mock.Mock(usage=Usage(requests=9, input_tokens=9, total_tokens=9))
