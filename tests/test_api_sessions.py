@@ -340,7 +340,8 @@ class CreateTests(ApiTestCase):
                 )
 
     def test_options_say_what_can_be_sent(self):
-        for path in ("", f"{self.hers.pk}/", f"{self.hers.pk}/items/"):
+        below = ("", "items/", "turns/", "usage/", "rewind/", "fork/")
+        for path in ("", *(f"{self.hers.pk}/{path}" for path in below)):
             response = self.api.options(SESSIONS + path)
             assert response.status_code == 200
             assert "Her order" not in response.content.decode()
@@ -551,14 +552,16 @@ class ProjectTests(ApiTestCase):
         assert statuses == [200, 200, 429]
 
     def test_pages_for_people_open(self):
-        for path in ("", f"{self.hers.pk}/", f"{self.hers.pk}/items/"):
+        below = ("", "items/", "turns/", "usage/", "rewind/", "fork/")
+        for path in ("", *(f"{self.hers.pk}/{path}" for path in below)):
             for query in ("", "?bad=1", "?limit=1"):
                 response = self.api.get(
                     f"{SESSIONS}{path}{query}", headers={"Accept": "text/html"}
                 )
                 assert response["Content-Type"].startswith("text/html")
                 assert response["Cache-Control"] == "private, no-store"
-        assert self.api.get(ME, headers={"Accept": "text/html"}).status_code == 200
+        for url in (ME, "/api/usage/"):
+            assert self.api.get(url, headers={"Accept": "text/html"}).status_code == 200
 
     def test_a_project_without_the_pages_answers_browsers_in_json(self):
         browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -17,7 +17,7 @@ _ORIGIN = "origin"
 
 def annotate_origins(rows: AgentSessionQuerySet) -> AgentSessionQuerySet:
     """Return ``rows`` with the origins of those whose origin is one of them, too."""
-    origins = rows.filter(pk=OuterRef("forked_from"))
+    origins = rows.filter(pk=OuterRef("forked_from")).order_by()
     return rows.annotate(**{_ORIGIN: Subquery(origins.values("pk"))})
 
 
