@@ -234,14 +234,14 @@ class ScopeTests(ApiTestCase):
         assert self.records() == []
 
     def test_a_reason_is_asked_for_where_the_project_wants_one(self):
-        url = route("item-list", session=self.hers.pk) + "?scope=all"
         client = self.client_of(self.reader)
-        with self.settings(AGENT_SESSIONS_REQUIRE_REASON=True):
-            self.assert_names(client.get(url), "reason")
-            assert client.get(url + "&reason=ticket 7").status_code == 200
-            assert self.api.get(url.partition("?")[0]).status_code == 200
-        (record,) = self.records()
-        assert record[-1] == "ticket 7"
+        for name in ("item-list", "turn-list"):
+            url = route(name, session=self.hers.pk) + "?scope=all"
+            with self.settings(AGENT_SESSIONS_REQUIRE_REASON=True):
+                self.assert_names(client.get(url), "reason")
+                assert client.get(url + "&reason=ticket 7").status_code == 200
+                assert self.api.get(url.partition("?")[0]).status_code == 200
+        assert [record[-1] for record in self.records()] == ["ticket 7"] * 2
 
     def test_a_list_shows_no_words_where_a_reason_is_wanted(self):
         client = self.client_of(self.reader)
