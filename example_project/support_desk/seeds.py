@@ -17,6 +17,9 @@ from agent_sessions.jsonlines import FORMAT, VERSION
 from support_desk import offline_phrases as phrases
 from support_desk.orders import ORDERS, orders_of
 
+# An item with its position, its turn and its time.
+Placed = tuple[int, int, datetime, dict[str, Any]]
+
 PREFIX = "seed:"
 DAYS = 30
 SESSIONS_A_DAY = range(5, 12)
@@ -71,15 +74,17 @@ def write_month(now: datetime) -> Iterator[str]:
     chance = Random(20)
     yield _line({"format": FORMAT, "version": VERSION})
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    number = 0
+    number = count = 0
     for day in range(DAYS, 0, -1):
         for _ in range(chance.choice(SESSIONS_A_DAY)):
             # Most people write by day.
             hour = chance.triangular(0, 24, 14)
             began = midnight - timedelta(days=day) + timedelta(hours=hour)
             number += 1
-            yield from _write_session(number, began, now, chance)
-    yield _line({"end": {"sessions": number}})
+            for line in _write_session(number, began, now, chance):
+                count += line.startswith('{"session":')
+                yield line
+    yield _line({"end": {"sessions": count}})
 
 
 def _write_session(
@@ -92,16 +97,29 @@ def _write_session(
     name = username.capitalize() or "Sam"
     values = {"name": name, "order": chance.choice(mine)}
     said = [text.format(**values) for text in chance.choice(STORIES[language])]
-    items, moment = [], began
-    for turn in range(1, len(said) + 1):
-        for item in _turn(said[:turn], username, language, chance):
-            items.append((turn, moment, item))
+    items: list[Placed] = []
+
+    def add_turn(count: int, turn: int, moment: datetime) -> datetime:
+        for item in _turn(said[:count], username, language, chance):
+            position = items[-1][0] + 1 if items else 0
+            items.append((position, turn, moment, item))
             seconds = 40 if item.get("role") == "assistant" else 2
             moment += timedelta(seconds=chance.uniform(0.5, seconds))
+        return moment
+
+    moment = began
+    for turn in range(1, len(said) + 1):
+        moment = add_turn(turn, turn, moment)
     if chance.random() < 0.06:  # unanswered
-        while items[-1][2].get("role") != "user":
+        while items[-1][3].get("role") != "user":
             items.pop()
-    updated_at = items[-1][1]
+    older: list[Placed] = []
+    often = 0.25 if username in ("alice", "bob") else 0.05
+    if len(said) > 1 and chance.random() < often:  # asked again, and the older kept
+        older, items = items, [*items]
+        add_turn(len(said), len(said) + 1, moment + timedelta(seconds=50))
+        items = [placed for placed in items if placed[1] != len(said)]
+    updated_at = items[-1][2]
     archived = chance.random() < 0.15 and now - updated_at > timedelta(days=7)
     row = {
         "id": _key(began, chance),
@@ -117,15 +135,35 @@ def _write_session(
         else None,
         "revision": 0,
         "item_count": len(items),
-        "turn_count": items[-1][0],
-        "next_position": len(items),
-        "next_turn": items[-1][0] + 1,
+        "turn_count": len(said),
+        "next_position": items[-1][0] + 1,
+        "next_turn": items[-1][1] + 1,
         "created_at": began.isoformat(),
         "updated_at": updated_at.isoformat(),
-        "usage": list(_use(items)),
+        # What was taken back was paid for as well.
+        "usage": list((_use(older) | _use(items)).values()),
     }
+    yield from _lines(row, items, chance)
+    if older:
+        fork = {
+            "id": _key(moment, chance),
+            "session_id": f"{PREFIX}{number}:older",
+            "item_count": len(older),
+            "next_position": len(older),
+            "next_turn": len(said) + 1,
+            "archived_at": moment.isoformat(),
+            "forked_from": row["id"],
+            "forked_at": moment.isoformat(),
+            "created_at": moment.isoformat(),
+            "updated_at": moment.isoformat(),
+            "usage": [],
+        }
+        yield from _lines(row | fork, older, chance)
+
+
+def _lines(row: dict[str, Any], items: list[Placed], chance: Random) -> Iterator[str]:
     yield _line({"session": row})
-    for position, (turn, created_at, item) in enumerate(items):
+    for position, turn, created_at, item in items:
         place = {
             "id": _key(created_at, chance),
             "position": position,
@@ -175,18 +213,20 @@ def _turn(
     }
 
 
-def _use(items: list[tuple[int, datetime, dict[str, Any]]]) -> Iterator[list[Any]]:
-    """Yield for each turn the day, and what its requests have read and written."""
-    for turn in {turn: None for turn, _, _ in items}:
+def _use(items: list[Placed]) -> dict[int, list[Any]]:
+    """Return for each turn the day, and what its requests have read and written."""
+    used = {}
+    for turn in {turn: None for _, turn, _, _ in items}:
         calls = read = written = 0
-        for number, (of_turn, moment, item) in enumerate(items):
+        for number, (_, of_turn, moment, item) in enumerate(items):
             if of_turn == turn and item.get("type") in ("function_call", "message"):
                 calls += 1
-                read += sum(len(str(one)) // 4 for _, _, one in items[:number])
+                read += sum(len(str(one)) // 4 for _, _, _, one in items[:number])
                 written += len(str(item)) // 4
                 day = moment.date().isoformat()
         if calls:
-            yield [turn, day, calls, read, 0, written, 0, read + written]
+            used[turn] = [turn, day, calls, read, 0, written, 0, read + written]
+    return used
 
 
 def _key(moment: datetime, chance: Random) -> str:
