@@ -14,7 +14,7 @@ ROOT = Path(agent_sessions.__file__).parent
 # From the ground up. A module may import from its own row's package and from lower
 # rows.
 ROWS = [
-    {"exceptions", "paging", "shapes", "usage"},
+    {"amounts", "exceptions", "paging", "shapes", "usage"},
     {"conf", "identifiers", "encoding", "signals", "streaming"},
     {"metadata", "fields", "markdown", "transcript"},
     {"models"},

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from agent_sessions import DjangoSession, store
 from agent_sessions.exceptions import SessionGone, SessionOwnershipError
 from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.usage import TokenUsage
 from tests.fakes import RUN_CONFIG, agent, call, say
 
 User = get_user_model()
@@ -164,6 +165,17 @@ class TurnTests(TestCase):
         )
         page = store.read_transcript_page(row, turn=2, size=1)
         assert (page.first, page.has_older) == (3, True)
+
+    def test_a_transcript_tells_what_its_turns_used_if_asked(self):
+        used = TokenUsage(1, 10, 4, 5, 2, 15)
+        store.append_items("s", [ask("a")], usage=used)
+        store.append_items("s", [ask("b"), answer("c")])
+        row = AgentSession.objects.get()
+        page = store.read_transcript_page(row, with_usage=True)
+        turns = page.sections[0].turns
+        assert [turn.usage for turn in turns] == [used, TokenUsage()]
+        (turn,) = store.read_transcript_page(row, turn=1).sections[0].turns
+        assert turn.usage == TokenUsage()
 
     async def test_runs_are_told_by_their_turns(self):
         session = DjangoSession("s", session_settings={"limit": 1})

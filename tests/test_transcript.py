@@ -30,6 +30,7 @@ from agent_sessions.transcript.reading import pair_blocks, read_block
 from agent_sessions.transcript.spelling import data_url, spell_json, spell_text
 from agent_sessions.transcript.turns import Previous, group_blocks, select_blocks
 from agent_sessions.transcript.words import role_word, status_word, tool_word
+from agent_sessions.usage import TokenUsage
 from tests.nasty import NASTY_ITEMS, nested
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -645,6 +646,20 @@ def test_what_compaction_replaced_is_a_section_of_its_own():
     old, new = group_blocks(read_block(row) for row in items)
     assert (old.replaced_at, old.item_count, len(old.turns)) == (when, 2, 2)
     assert (new.replaced_at, new.item_count) == (None, 1)
+
+
+def test_a_turn_tells_what_it_used_once():
+    items = [
+        Row(0, user("a"), turn=1),
+        Row(1, user("b"), turn=2),
+        Row(2, call(), turn=1),
+    ]
+    blocks = [read_block(row) for row in items]
+    used = TokenUsage(requests=2, input_tokens=12_345, output_tokens=7)
+    (section,) = group_blocks(blocks, usage={1: used, 3: used})
+    assert [turn.usage for turn in section.turns] == [used, TokenUsage(), TokenUsage()]
+    said = [turn.used for turn in section.turns]
+    assert said == ["Tokens: 12.3k in, 7 out; 2 requests", "", ""]
 
 
 def test_a_page_keeps_an_output_whose_call_is_before_it():

@@ -20,9 +20,14 @@ from django.utils.formats import localize
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import exports, store
-from agent_sessions.access import may_export, may_read, record_access
+from agent_sessions.access import (
+    may_export,
+    may_read,
+    record_access,
+)
 from agent_sessions.admin.ages import local_time
 from agent_sessions.admin.forms import ReasonForm, SessionForm
+from agent_sessions.admin.pages import page_links, read_page
 from agent_sessions.admin.reasons import given_reason, keep_reason, needs_reason
 from agent_sessions.conf import conf
 from agent_sessions.jsonlines import dump_sessions
@@ -30,10 +35,7 @@ from agent_sessions.models import AgentSession, SessionAccess
 from agent_sessions.streaming import stream
 from agent_sessions.transcript.spelling import spell_text
 
-PAGE_SIZE = 100
-
-# Of a longer text the page shows the start; its item's own page has more.
-TEXT_LIMIT = 20_000
+# Of a longer text the page of its item shows the start; the download has all.
 RAW_LIMIT = 1_000_000
 
 
@@ -98,11 +100,11 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if may_read(request.user):
             if needs_reason(request, obj.pk):
                 return self._ask_reason(request, obj)
-            page = self._read_page(request, obj)
+            page = read_page(request, obj)
             self._record(request, obj, SessionAccess.Action.OPENED)
             context |= {
                 "transcript": page,
-                "transcript_links": _page_links(request, page),
+                "transcript_links": page_links(request, page),
                 "may_export": may_export(request.user),
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -231,22 +233,6 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise Http404
         return row
 
-    def _read_page(self, request: HttpRequest, row: AgentSession) -> Any:
-        if "first" in request.GET:
-            place: dict[str, int] = {"after": -1}
-        elif (position := _position(request, "at")) is not None:
-            # What is asked for stands in the middle.
-            place = {"before": position + PAGE_SIZE // 2}
-        elif (position := _position(request, "after")) is not None:
-            place = {"after": position}
-        elif (position := _position(request, "before")) is not None:
-            place = {"before": position}
-        else:
-            place = {}
-        return store.read_transcript_page(
-            row, size=PAGE_SIZE, text_limit=TEXT_LIMIT, **place
-        )
-
     def _record(
         self, request: HttpRequest, row: AgentSession, action: SessionAccess.Action
     ) -> None:
@@ -273,30 +259,6 @@ def _shows_session_id(request: HttpRequest, obj: AgentSession | None) -> bool:
     # A session that never had an owner opens to whoever brings its id.
     is_anonymous = obj is not None and obj.user_id is None and not obj.is_orphaned
     return not is_anonymous or may_read(request.user)
-
-
-def _position(request: HttpRequest, name: str) -> int | None:
-    value = request.GET.get(name, "")
-    if not (value.isascii() and value.isdigit() and len(value) <= 9):
-        return None
-    return int(value)
-
-
-def _page_links(request: HttpRequest, page: Any) -> dict[str, str]:
-    kept = request.GET.copy()
-    for name in ("first", "at", "after", "before"):
-        kept.pop(name, None)
-    rest = kept.urlencode()
-
-    def link(query: str) -> str:
-        return "?" + "&".join(part for part in (query, rest) if part)
-
-    links: dict[str, str] = {}
-    if page.has_older:
-        links |= {"first": link("first="), "older": link(f"before={page.first}")}
-    if page.has_newer:
-        links |= {"newer": link(f"after={page.last}"), "last": link("")}
-    return links
 
 
 def _indent(text: str, item: Any) -> str:

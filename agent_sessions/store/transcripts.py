@@ -11,6 +11,7 @@ from agent_sessions.fields import RAW
 from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
 from agent_sessions.store.handles import row_handle
 from agent_sessions.store.pairs import CALLS, OUTPUTS
+from agent_sessions.store.usage import read_turn_usage
 from agent_sessions.transcript.blocks import Block, ToolCall, ToolOutput, shorten
 from agent_sessions.transcript.reading import (
     PAIRING_WINDOW,
@@ -49,13 +50,15 @@ def read_transcript_page(
     turn: int | None = None,
     size: int = 100,
     text_limit: int | None = None,
+    with_usage: bool = False,
 ) -> TranscriptPage:
     """
     Return up to ``size`` items of the session, replaced ones too, as a transcript.
 
     The newest, or those just before or after a position; with ``turn`` only those of
     that turn. A call is shown with its output also if that is on another page, up to
-    200 positions away. Texts longer than ``text_limit`` characters are cut.
+    200 positions away. Texts longer than ``text_limit`` characters are cut. With
+    ``with_usage`` the page's turns say what they have used.
     """
     items = _items(session)
     if turn is not None:
@@ -93,7 +96,12 @@ def read_transcript_page(
     ]
     if len(around) > len(blocks):
         paired = list(pair_blocks(around, window=len(around) + 1))
-    sections = group_blocks(select_blocks(paired, first, last), previous=previous)
+    shown = select_blocks(paired, first, last)
+    usage = None
+    if with_usage:
+        numbers = {block.turn for block in shown}
+        usage = read_turn_usage(session.pk, numbers, using=items.db)
+    sections = group_blocks(shown, previous=previous, usage=usage)
     return TranscriptPage(sections, first, last, has_older, has_newer)
 
 

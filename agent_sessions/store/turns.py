@@ -21,7 +21,7 @@ from django.db.models import Count, Max, Min, Q
 
 from agent_sessions.encoding import decode_item
 from agent_sessions.fields import RAW
-from agent_sessions.models import SessionItem, SessionItemQuerySet, TurnUsage
+from agent_sessions.models import SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import item_text, preview_text
 from agent_sessions.store.handles import (
     Session,
@@ -32,6 +32,7 @@ from agent_sessions.store.handles import (
 from agent_sessions.store.owners import User
 from agent_sessions.store.pairs import CALLS
 from agent_sessions.store.transactions import Attempt
+from agent_sessions.store.usage import read_turn_usage
 from agent_sessions.transcript.calls import tool_name
 from agent_sessions.usage import TokenUsage
 
@@ -182,8 +183,7 @@ def _summarize(items: SessionItemQuerySet, limit: int) -> list[Any]:
 def _read_turns(items: SessionItemQuerySet, pk: UUID, rows: list[Any]) -> list[Turn]:
     numbers = [row["turn"] for row in rows]
     details = _read_details(items, numbers) if numbers else {}
-    used = TurnUsage.objects.using(items.db).filter(session=pk, turn__in=numbers)
-    usages = {row.turn: row.usage for row in used}
+    usages = read_turn_usage(pk, numbers, using=items.db)
     turns = []
     for row in reversed(rows):
         number = row.pop("turn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -11,11 +12,12 @@ from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
 from agent_sessions.exceptions import SessionGone
-from agent_sessions.models import TurnUsage
+from agent_sessions.models import AgentSession, TurnUsage
 from agent_sessions.store.handles import (
     Session,
     SessionHandle,
     perform_on,
+    row_handle,
     session_alias,
     session_handle,
 )
@@ -118,6 +120,24 @@ def get_usage_by_turn(
         return {row.turn: row.usage for row in rows}
 
     return perform_on(handle, work) or {}
+
+
+def read_turn_usage(
+    pk: UUID, turns: Collection[int], *, using: str
+) -> dict[int, TokenUsage]:
+    """Return what those of the turns have used that have used anything."""
+    rows = TurnUsage.objects.using(using).filter(session=pk, turn__in=turns)
+    return {row.turn: row.usage for row in rows.order_by()}
+
+
+def sum_usage(sessions: Sequence[AgentSession]) -> dict[UUID, TokenUsage]:
+    """Return what those of the sessions have used that have used anything."""
+    if not sessions:
+        return {}
+    rows = TurnUsage.objects.using(row_handle(sessions[0]).using)
+    rows = rows.filter(session__in=[session.pk for session in sessions])
+    sums = rows.order_by().values_list("session").annotate(**_SUMS)
+    return dict(_read_sums(sums))
 
 
 def get_usage_by_day(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from agent_sessions.transcript.blocks import Block, ToolCall
+from agent_sessions.transcript.words import usage_words
+from agent_sessions.usage import TokenUsage
 
 NOTABLE_GAP = timedelta(minutes=1)
 
@@ -16,7 +18,8 @@ class Turn:
     Blocks of one turn that follow each other.
 
     ``idle`` is the time since the item before, None where there is none or another
-    part of the same turn. ``continued`` says that the turn began before.
+    part of the same turn. ``continued`` says that the turn began before. ``usage`` is
+    the whole turn's, and stands with the first of its parts.
     """
 
     number: int
@@ -24,6 +27,12 @@ class Turn:
     idle: timedelta | None
     continued: bool
     blocks: tuple[Block, ...]
+    usage: TokenUsage = field(default_factory=TokenUsage)
+
+    @property
+    def used(self) -> str:
+        """Return what the turn has used in words; "" for nothing."""
+        return usage_words(self.usage)
 
     @property
     def idle_since(self) -> datetime | None:
@@ -53,14 +62,22 @@ class Previous:
 
 
 def group_blocks(
-    blocks: Iterable[Block], *, previous: Previous | None = None
+    blocks: Iterable[Block],
+    *,
+    previous: Previous | None = None,
+    usage: Mapping[int, TokenUsage] | None = None,
 ) -> list[Section]:
-    """Return the blocks by turns, and those by what compaction has replaced."""
-    sections = []
+    """
+    Return the blocks by turns, and those by what compaction has replaced.
+
+    ``usage`` is what turns have used, by number.
+    """
+    sections, unsaid = [], dict(usage or {})
     for replaced_at, together in groupby(blocks, key=lambda block: block.replaced_at):
         turns = []
         for number, of_turn in groupby(together, key=lambda block: block.turn):
             turn = _turn(number, tuple(of_turn), previous)
+            turn = replace(turn, usage=unsaid.pop(number, turn.usage))
             turns.append(turn)
             previous = Previous(number, _last_moment(turn.blocks))
         count = sum(_item_count(block) for turn in turns for block in turn.blocks)

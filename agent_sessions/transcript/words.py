@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
+
+from agent_sessions.amounts import shorten_amount
+from agent_sessions.usage import TokenUsage
 
 _ROLES: dict[str, Any] = {
     "": _("No role"),
@@ -73,3 +76,15 @@ def attachment_word(type: str) -> str:
 
 def phase_word(phase: str) -> str:
     return str(_PHASES.get(phase, phase))
+
+
+def usage_words(usage: TokenUsage) -> str:
+    """Return the tokens in and out and the requests, in short; "" for nothing."""
+    if not usage:
+        return ""
+    tokens = gettext("Tokens: %(input)s in, %(output)s out") % {
+        "input": shorten_amount(usage.input_tokens),
+        "output": shorten_amount(usage.output_tokens),
+    }
+    requests = ngettext("%(count)s request", "%(count)s requests", usage.requests)
+    return f"{tokens}; {requests % {'count': shorten_amount(usage.requests)}}"
