@@ -13,10 +13,11 @@ from django.utils import timezone
 from agent_sessions import store
 from agent_sessions.admin import statistics
 from agent_sessions.admin.charts import draw
-from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.models import AgentSession, SessionItem, TurnUsage
 from tests.projects.cases import say
 from tests.test_access import create_staff
 from tests.test_admin_sessions import PAYLOADS, call
+from tests.usage_cases import ONE, times
 
 OVERVIEW = reverse("admin:agent_sessions_agentsession_overview")
 
@@ -96,27 +97,67 @@ class OverviewTests(TestCase):
                 for number in range(count)
             )
 
+    def use(self, user, days, usage):
+        row = store.create_session(user)
+        store.append_items(row, [say("x")], usage=usage)
+        day = timezone.now().astimezone(UTC).date() - timedelta(days=days)
+        TurnUsage.objects.filter(session=row).update(day=day)
+
+    def test_tokens_are_counted_by_day_and_user(self):
+        self.use(self.alice, 0, ONE)
+        self.use(self.bob, 0, times(2))
+        self.use(self.bob, 6, times(2))
+        self.use(None, 6, times(100))
+        for days in (7, -1):  # too old, and of a clock that is ahead
+            self.use(self.alice, days, times(1000))
+        found = statistics.collect_statistics(7)
+        assert [*found.tokens.values()] == [102 * 15, 0, 0, 0, 0, 0, 3 * 15]
+        assert found.spenders == [(self.bob.pk, 60), (self.alice.pk, 15)]
+        assert not found.usage_is_cut
+        html = self.client.get(OVERVIEW, {"days": "7"}).content.decode()
+        assert "<dt>Tokens</dt><dd>1,575</dd>" in html
+        assert "<bdi>bob</bdi>" in html
+
+    def test_tokens_are_counted_within_a_bound_that_the_page_tells(self):
+        for days in (0, 1, 1, 2, 2):
+            self.use(self.alice, days, ONE)
+        today = timezone.now().astimezone(UTC).date()
+        limit = statistics.TURN_LIMIT
+        try:
+            # Days are counted whole, and the newest in any case.
+            for statistics.TURN_LIMIT, days in ((4, 2), (3, 2), (2, 1), (0, 1)):
+                found = statistics.collect_statistics(7)
+                assert found.usage_is_cut
+                assert found.usage_since == today - timedelta(days=days - 1)
+                counted = [15, *[30] * (days - 1), *[0] * (7 - days)]
+                assert [*found.tokens.values()] == counted[::-1]
+            self.assertContains(self.client.get(OVERVIEW), "Only the newest turns")
+        finally:
+            statistics.TURN_LIMIT = limit
+        found = statistics.collect_statistics(7)
+        assert found.spenders == [(self.alice.pk, 75)]
+
     def test_it_costs_the_same_for_any_number(self):
         self.client.get(OVERVIEW)
         for size in (1, 30):
             for number in range(size):
                 user = User.objects.create(username=f"{size}-{number}")
                 row = store.create_session(user)
-                store.append_items(row, [say("x")] * size)
+                store.append_items(row, [say("x")] * size, usage=ONE)
             cache.clear()
-            # The request's user and permissions; five of statistics, users' names.
-            with self.assertNumQueries(4 + 5 + 1):
+            # The request's user and permissions; eight of statistics, users' names.
+            with self.assertNumQueries(4 + 8 + 1):
                 self.client.get(OVERVIEW)
             with self.assertNumQueries(4 + 1):
                 self.client.get(OVERVIEW)
 
     def test_each_chart_has_its_numbers_as_a_table(self):
-        store.append_items("s", [say("x"), call()], user=self.alice)
+        store.append_items("s", [say("x"), call()], user=self.alice, usage=ONE)
         html = self.client.get(OVERVIEW, {"days": "7"}).content.decode()
         html = html[html.index('id="content"') :]
-        assert html.count('role="img"') == 2
-        assert html.count("<rect") == 7 + 7 + 2 + 5
-        assert html.count("<table") == 5
+        assert html.count('role="img"') == 3
+        assert html.count("<rect") == 7 + 7 + 7 + 1 + 2 + 5
+        assert html.count("<table") == 7
         for days in ("7", "90", "8", "x", "-1"):
             assert self.client.get(OVERVIEW, {"days": days}).status_code == 200
 

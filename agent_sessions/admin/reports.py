@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -9,12 +10,14 @@ from django.db.models import Count, Max, Sum
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions.admin.charts import draw
 from agent_sessions.admin.session_list import relative_time, user_url
 from agent_sessions.admin.statistics import CACHE_SECONDS, read_statistics
+from agent_sessions.admin.usage import short_amount
 from agent_sessions.models import AgentSession
 
 USERS_PER_PAGE = 50
@@ -60,7 +63,7 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
             request,
             "users",
             title=_("Agent sessions by user"),
-            rows=self._name_users(request, rows),
+            rows=self._name_users(request, rows, _find_users(key for key, *_ in rows)),
             order=order,
             page=page,
             newer=page - 1,
@@ -73,6 +76,8 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
         days = _number(request.GET.get("days"), 30)
         days = days if days in PERIODS else 30
         found = read_statistics(days)
+        shown = [*found.busiest, *found.spenders]
+        users = _find_users(key for key, *_ in shown)
         sizes = [
             gettext("Empty"),
             gettext("1 to 20 items"),
@@ -92,7 +97,13 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
             items=draw(found.items.items()),
             types=draw(found.types.items()),
             sizes=draw(zip(sizes, found.sizes, strict=True)),
-            busiest=self._name_users(request, found.busiest),
+            tokens=draw(found.tokens.items()),
+            total_tokens=short_amount(sum(found.tokens.values())),
+            spenders=draw(
+                (self._label(request, key, users), count)
+                for key, count in found.spenders
+            ),
+            busiest=self._name_users(request, found.busiest, users),
         )
 
     def _refuse_strangers(self, request: HttpRequest) -> None:
@@ -100,9 +111,11 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
 
     def _name_users(
-        self, request: HttpRequest, rows: list[tuple[Any, int, int, Any]]
+        self,
+        request: HttpRequest,
+        rows: list[tuple[Any, int, int, Any]],
+        users: dict[Any, Any],
     ) -> list[dict[str, Any]]:
-        users = get_user_model()._default_manager.in_bulk([key for key, *_ in rows])
         return [
             {
                 "key": key,
@@ -114,6 +127,11 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
             }
             for key, sessions, items, last in rows
         ]
+
+    def _label(self, request: HttpRequest, key: Any, users: dict[Any, Any]) -> str:
+        name = str(users.get(key) or key)
+        url = user_url(request, self.admin_site, key)
+        return format_html('<a href="{}">{}</a>', url, name) if url else name
 
     def _render(
         self, request: HttpRequest, template: str, **context: Any
@@ -128,6 +146,10 @@ class SessionReports(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(
             request, f"agent_sessions/admin/{template}.html", context
         )
+
+
+def _find_users(keys: Iterable[Any]) -> dict[Any, Any]:
+    return get_user_model()._default_manager.in_bulk(set(keys))
 
 
 def _number(value: str | None, default: int) -> int:

@@ -17,10 +17,11 @@ from django.db.models import Count, Max, Q, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.models import AgentSession, SessionItem, TurnUsage
 
 CACHE_SECONDS = 600
 ITEM_LIMIT = 200_000
+TURN_LIMIT = 200_000
 BUSIEST = 10
 SIZES = [(0, 0), (1, 20), (21, 100), (101, 1000), (1001, None)]
 
@@ -31,7 +32,8 @@ class Statistics:
     What happened in a number of days, up to today; days are in UTC.
 
     ``counted_items`` are behind ``items`` and ``types``: all since ``items_since``.
-    ``busiest`` has for each user: key, sessions, items, last activity.
+    ``busiest`` has for each user: key, sessions, items, last activity. ``tokens`` are
+    all since ``usage_since``, ``spenders`` the users who took most of them.
     """
 
     made_at: datetime
@@ -46,11 +48,15 @@ class Statistics:
     counted_items: int
     items_since: datetime
     is_cut: bool
+    tokens: dict[date, int]
+    spenders: list[tuple[Any, int]]
+    usage_since: date
+    usage_is_cut: bool
 
 
 def read_statistics(days: int) -> Statistics:
     """Return the statistics of the last ``days`` days, at most ten minutes old."""
-    key = f"agent_sessions:statistics:1:{days}"
+    key = f"agent_sessions:statistics:2:{days}"
     found = cache.get(key)
     if not isinstance(found, Statistics):
         found = collect_statistics(days)
@@ -59,13 +65,17 @@ def read_statistics(days: int) -> Statistics:
 
 
 def collect_statistics(days: int) -> Statistics:
-    """Ask the database: five queries, whatever there is to count."""
+    """Ask the database: nine queries at most, whatever there is to count."""
     now = timezone.now()
     since = _first_moment(now, days)
     active = AgentSession.objects.filter(updated_at__gte=since).order_by()
     totals = _read_totals(active, now, days)
     items_since, is_cut = _bound_items(since, now)
     per_type = _count_items(items_since, now)
+    today = _first_moment(now, 1).date()
+    used = TurnUsage.objects.filter(day__range=(since.date(), today))
+    usage_since, usage_is_cut = _bound_usage(used, since.date())
+    used = used.filter(day__gte=usage_since).order_by()
     items: dict[date, int] = _empty_days(now, days)
     types: dict[str, int] = {}
     for day, kind, count in per_type:
@@ -86,6 +96,10 @@ def collect_statistics(days: int) -> Statistics:
         counted_items=sum(types.values()),
         items_since=items_since,
         is_cut=is_cut,
+        tokens=_empty_days(now, days) | _count_tokens(used),
+        spenders=_find_spenders(used, since + (usage_since - since.date())),
+        usage_since=usage_since,
+        usage_is_cut=usage_is_cut,
     )
 
 
@@ -133,6 +147,32 @@ def _count_items(since: datetime, now: datetime) -> list[tuple[date, str, int]]:
     items = _made_between(since, now).filter(created_at__gte=since)
     days = items.values_list(TruncDate("created_at", tzinfo=UTC), "type")
     return list(days.annotate(Count("pk")).order_by())
+
+
+def _bound_usage(used: Any, since: date) -> tuple[date, bool]:
+    """Return from which day on tokens are counted, and whether that is a later one."""
+    # The index alone answers.
+    days = used.order_by("-day").values_list("day", flat=True)
+    beyond = list(days[TURN_LIMIT : TURN_LIMIT + 1])
+    if not beyond:
+        return since, False
+    # Days are counted whole: the newest one in any case.
+    return min(beyond[0] + timedelta(days=1), days[:1].get()), True
+
+
+def _count_tokens(used: Any) -> dict[date, int]:
+    sums = used.values_list("day").annotate(Sum("total_tokens"))
+    return {day: int(count) for day, count in sums}
+
+
+def _find_spenders(used: Any, since: datetime) -> list[tuple[Any, int]]:
+    # MariaDB would look at every session there is. What is counted belongs to a session
+    # that was active then; at midnight, the day before.
+    active = used.filter(session__updated_at__gte=since - timedelta(days=1))
+    users = active.filter(session__user__isnull=False).values_list("session__user")
+    sums = users.annotate(count=Sum("total_tokens")).filter(count__gt=0)
+    most = sums.order_by("-count", "session__user")[:BUSIEST]
+    return [(key, int(count)) for key, count in most]
 
 
 def _made_between(since: datetime, now: datetime) -> Any:
