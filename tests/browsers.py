@@ -101,10 +101,10 @@ class BrowserCase(StaticLiveServerTestCase):
         return [url for url in self.requests if not url.startswith(own)]
 
 
-def serious_findings(page: Page) -> list[str]:
+def serious_findings(page: Page, within: str = "#content") -> list[str]:
     """Return what axe-core finds serious or critical in the page's own part."""
     # Around it is Django's: its breadcrumbs' links are told apart by colour alone.
-    violations = Axe().run(page, context="#content").response["violations"]
+    violations = Axe().run(page, context=within).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"
         for one in violations

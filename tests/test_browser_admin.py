@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from agent_sessions import store
 from agent_sessions.models import AgentSession
+from agent_sessions.usage import TokenUsage
 from tests.browsers import BrowserCase, serious_findings
 from tests.test_browser_transcript import PAYLOADS
 
@@ -58,10 +59,12 @@ class AdminBrowserTests(BrowserCase):
                 user, session_id=f"{word.strip()} {number}", metadata={word: word}
             )
             store.append_items(row, [{"role": "user", "content": word}])
-            store.append_items(row, [{"type": word[:60], "name": word}])
+            used = TokenUsage(1, 2, 0, 3, 0, 10_005)
+            store.append_items(row, [{"type": word[:60], "name": word}], usage=used)
             if number % 2:
                 store.update_session(row, title=word[:200])
         self.user = User.objects.get(email="1@example.com")
+        self.row = AgentSession.objects.latest("created_at")
 
     def pages(self):
         return [
@@ -70,6 +73,7 @@ class AdminBrowserTests(BrowserCase):
             f"{LIST}?q=text:window",
             f"{LIST}users/",
             f"{LIST}overview/",
+            f"{LIST}{self.row.pk}/change/",
             reverse("admin:auth_user_change", args=[self.user.pk]),
             reverse("admin:auth_user_delete", args=[self.user.pk]),
             "/admin/agent_sessions/sessionaccess/",
@@ -105,9 +109,14 @@ class AdminBrowserTests(BrowserCase):
 
         def look(page):
             bad = []
-            for url in (LIST, f"{LIST}users/", f"{LIST}overview/"):
+            session = f"{LIST}{self.row.pk}/change/"
+            for url in (LIST, f"{LIST}users/", f"{LIST}overview/", session):
                 page.goto(self.live_server_url + url)
                 bad += serious_findings(page)
+            user = reverse("admin:auth_user_change", args=[self.user.pk])
+            page.goto(self.live_server_url + user)
+            for ours in ("latest_agent_sessions_in_words", "agent_sessions_usage"):
+                bad += serious_findings(page, within=f".field-{ours}")
             page.goto(self.live_server_url + LIST)
             page.locator("#action-toggle").check()
             page.select_option("select[name=action]", "delete_selected")

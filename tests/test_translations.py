@@ -21,6 +21,7 @@ from rest_framework.test import APIClient
 from agent_sessions import exports, store
 from agent_sessions.admin.ages import age
 from agent_sessions.models import AgentSession, SessionItem
+from agent_sessions.usage import TokenUsage
 from tests.catalogs import (
     LANGUAGES,
     PACKAGE,
@@ -187,7 +188,7 @@ class PageTests(TestCase):
         users = get_user_model().objects
         cls.root = users.create_superuser("1", "1@1.1")
         cls.row = store.create_session(cls.root)
-        store.append_items(cls.row, ITEMS)
+        store.append_items(cls.row, ITEMS, usage=TokenUsage(1, 2, 3, 4, 5, 10_006))
         items = SessionItem.objects.filter(session=cls.row)
         items.filter(position=0).update(replaced_at=cls.row.created_at)
         items.filter(position=1).update(data="[]")

@@ -35,8 +35,11 @@ from agent_sessions.admin.search import (
     parse_text_search,
 )
 from agent_sessions.admin.states import State, find_states
+from agent_sessions.admin.usage import short_amount
 from agent_sessions.exceptions import ReasonMissing
 from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionAccess
+from agent_sessions.store.usage import sum_usage
+from agent_sessions.usage import TokenUsage
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Row:
 
     states: list[State]
     owner_url: str | None
+    usage: TokenUsage
 
 
 class SessionList(WordsNotLookedUp):
@@ -73,6 +77,7 @@ class SessionList(WordsNotLookedUp):
             "last_activity",
             "item_count",
             "turn_count",
+            "tokens",
             "created",
         ]
 
@@ -136,6 +141,11 @@ class SessionList(WordsNotLookedUp):
             date_format(local, "SHORT_DATE_FORMAT"),
         )
 
+    @admin.display(description=_("tokens"), empty_value="–")
+    def tokens(self, obj: AgentSession) -> str | None:
+        usage = self._row(obj).usage
+        return short_amount(usage.total_tokens) if usage else None
+
     @admin.display(description=_("state"), empty_value="")
     def state(self, obj: AgentSession) -> str:
         return format_html_join(
@@ -146,13 +156,14 @@ class SessionList(WordsNotLookedUp):
         )
 
     def _row(self, obj: AgentSession) -> Row:
-        return getattr(obj, "admin_row", None) or Row([], None)
+        return getattr(obj, "admin_row", None) or Row([], None, TokenUsage())
 
     def _look_up(self, request: HttpRequest, rows: list[AgentSession]) -> None:
-        states = find_states(rows)
+        states, used = find_states(rows), sum_usage(rows)
         for row in rows:
             url = user_url(request, self.admin_site, row.user_id)
-            row.admin_row = Row(states[row.pk], url)  # type: ignore[attr-defined]
+            usage = used.get(row.pk, TokenUsage())
+            row.admin_row = Row(states[row.pk], url, usage)  # type: ignore[attr-defined]
 
     def _search_hint(self, request: HttpRequest) -> str:
         if access.may_read_unasked(request.user):

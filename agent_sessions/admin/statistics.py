@@ -103,6 +103,11 @@ def collect_statistics(days: int) -> Statistics:
     )
 
 
+def recent_days(days: int) -> list[date]:
+    """Return the last days up to today, in UTC."""
+    return list(_empty_days(timezone.now(), days))
+
+
 def _read_totals(active: Any, now: datetime, days: int) -> dict[str, Any]:
     counts: dict[str, Any] = {"sessions": Count("pk"), "items": Sum("item_count")}
     for number, (least, most) in enumerate(SIZES):

@@ -17,6 +17,8 @@ from django.http import (
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import exports, store
@@ -29,9 +31,11 @@ from agent_sessions.admin.ages import local_time
 from agent_sessions.admin.forms import ReasonForm, SessionForm
 from agent_sessions.admin.pages import page_links, read_page
 from agent_sessions.admin.reasons import given_reason, keep_reason, needs_reason
+from agent_sessions.admin.usage import usage_list
 from agent_sessions.conf import conf
 from agent_sessions.jsonlines import dump_sessions
 from agent_sessions.models import AgentSession, SessionAccess
+from agent_sessions.store.usage import sum_usage
 from agent_sessions.streaming import stream
 from agent_sessions.transcript.spelling import spell_text
 
@@ -64,6 +68,7 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         frame = [
             ("user", "archived_since", "item_count", "turn_count"),
             ("created_at", "updated_at"),
+            ("usage",),
             ("id", "session_id") if _shows_session_id(request, obj) else ("id",),
         ]
         kept = ["title", "metadata", "archived"] if may_read(request.user) else []
@@ -78,7 +83,7 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [
             *("id", "session_id", "user", "archived_since", "created_at"),
-            *("updated_at", "item_count", "turn_count"),
+            *("updated_at", "item_count", "turn_count", "usage"),
         ]
 
     def save_model(
@@ -242,6 +247,14 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _url(self, view: str, session: UUID) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
         return reverse(name, args=[session], current_app=self.admin_site.name)
+
+    @admin.display(description=_("usage"))
+    def usage(self, obj: AgentSession) -> str:
+        usage = sum_usage([obj]).get(obj.pk)
+        if not usage:
+            return "–"
+        note = gettext("Turns that were taken back are counted too.")
+        return format_html('{}<p class="agent-quiet">{}</p>', usage_list(usage), note)
 
     @admin.display(description=_("archived"))
     def archived_since(self, obj: AgentSession) -> Any:

@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db.models import Count, Sum
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions import access, store
+from agent_sessions.admin.charts import draw
 from agent_sessions.admin.lookups import WordsNotLookedUp
 from agent_sessions.admin.paginator import BoundedPaginator
 from agent_sessions.admin.search import user_search_fields
 from agent_sessions.admin.session_list import relative_time, user_url
+from agent_sessions.admin.statistics import recent_days
+from agent_sessions.admin.usage import usage_list
 from agent_sessions.conf import conf
 from agent_sessions.models import (
     AgentSession,
@@ -22,6 +26,9 @@ from agent_sessions.models import (
     SessionItem,
     sessions_aside,
 )
+from agent_sessions.usage import TokenUsage
+
+USAGE_DAYS = 30
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -46,16 +53,19 @@ class AgentSessionsUserAdminMixin(Base):
             return fieldsets
         # Before what support seldom needs: dates, permissions.
         first, *others = fieldsets
-        ours = (_("Agent sessions"), {"fields": [_latest_field(request)]})
+        fields = [_latest_field(request), "agent_sessions_usage"]
+        ours = (_("Agent sessions"), {"fields": fields})
         return [first, ours, *others]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Without fieldsets of its own Django takes in every field that is read-only.
         fields = super().get_fields(request, obj)
-        return [name for name in fields if name != _latest_field(request)]
+        ours = {_latest_field(request), "agent_sessions_usage"}
+        return [name for name in fields if name not in ours]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*super().get_readonly_fields(request, obj), _latest_field(request)]
+        fields = super().get_readonly_fields(request, obj)
+        return [*fields, _latest_field(request), "agent_sessions_usage"]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         with sessions_aside():
@@ -99,6 +109,23 @@ class AgentSessionsUserAdminMixin(Base):
     @admin.display(description=_("Latest sessions"))
     def latest_agent_sessions_in_words(self, obj: Any) -> str:
         return self._latest(obj, shows_words=True)
+
+    @admin.display(description=_("usage"))
+    def agent_sessions_usage(self, obj: Any) -> str:
+        days = recent_days(USAGE_DAYS)
+        found = store.get_usage_by_day(obj, since=days[0], until=days[-1])
+        total = sum((day.usage for day in found), TokenUsage())
+        if not total:
+            return gettext("None in the last %(days)s days.") % {"days": USAGE_DAYS}
+        tokens = {day.day: day.usage.total_tokens for day in found}
+        return render_to_string(
+            "agent_sessions/admin/user_usage.html",
+            {
+                "usage": usage_list(total),
+                "days": USAGE_DAYS,
+                "chart": draw((day, tokens.get(day, 0)) for day in days),
+            },
+        )
 
     def _latest(self, obj: Any, *, shows_words: bool) -> str:
         rows = AgentSession.objects.for_user(obj).newest_first()
