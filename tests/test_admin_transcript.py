@@ -276,8 +276,8 @@ class CostTests(AdminCase):
     def expected(self, query: str) -> int:
         # Session, user, owner's row, items; then what is asked of the items around, and
         # the record of the access (with its savepoint), whose session it was. What the
-        # turns of the page have used and the whole session.
-        return {"": 11, "?first=": 12, "?at=50": 13}[query]
+        # turns of the page have used and the whole session; forks.
+        return {"": 12, "?first=": 13, "?at=50": 14}[query]
 
     def test_a_large_session_costs_as_little_as_a_small_one(self):
         for query in ("", "?first="):

@@ -142,6 +142,14 @@ class UserPageTests(TestCase):
         self.client.force_login(permit(create_staff("other"), "view_user"))
         self.assertNotContains(self.client.get(self.url), "okens")
 
+    def test_older_versions_are_marked_among_the_latest_sessions(self):
+        row = store.create_session(self.alice)
+        store.append_items(row, [say("x")])
+        store.rewind_session(row, before_turn=1, keep=True)
+        response = self.client.get(self.url)
+        self.assertContains(response, "</span> fork</span>", 1)
+        self.assertContains(response, "</span> archived</span>", 1)
+
     def test_it_costs_the_same_for_any_number(self):
         self.client.get(self.url)
         for size in (1, 20):

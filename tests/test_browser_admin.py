@@ -65,6 +65,9 @@ class AdminBrowserTests(BrowserCase):
                 store.update_session(row, title=word[:200])
         self.user = User.objects.get(email="1@example.com")
         self.row = AgentSession.objects.latest("created_at")
+        # Not more than a page of the list holds, with the others.
+        for word in words[:8]:
+            store.fork_session(self.row, title=word[:200])
 
     def pages(self):
         return [

@@ -189,6 +189,10 @@ class PageTests(TestCase):
         cls.root = users.create_superuser("1", "1@1.1")
         cls.row = store.create_session(cls.root)
         store.append_items(cls.row, ITEMS, usage=TokenUsage(1, 2, 3, 4, 5, 10_006))
+        fork = store.fork_session(cls.row)
+        cls.fork = store.fork_session(fork)
+        store.delete_session(fork)
+        store.archive_sessions([store.fork_session(cls.row).pk])
         items = SessionItem.objects.filter(session=cls.row)
         items.filter(position=0).update(replaced_at=cls.row.created_at)
         items.filter(position=1).update(data="[]")
@@ -214,6 +218,7 @@ class PageTests(TestCase):
                 f"{CHANGE_LIST}users/",
                 f"{CHANGE_LIST}overview/",
                 f"{page}change/",
+                f"{CHANGE_LIST}{self.fork.pk}/change/",
                 f"{page}items/17/",
                 f"{page}delete/",
                 "/admin/agent_sessions/sessionaccess/",

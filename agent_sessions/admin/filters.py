@@ -76,6 +76,23 @@ class ArchivedFilter(admin.SimpleListFilter):
         return rows
 
 
+class ForkFilter(admin.SimpleListFilter):
+    title = _("fork")
+    parameter_name = "fork"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("no", _("Not a fork")), ("yes", _("Fork of another session"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> AgentSessionQuerySet:
+        rows: AgentSessionQuerySet = queryset
+        match self.value():
+            case "no":
+                return rows.filter(forked_from=None)
+            case "yes":
+                return rows.filter(forked_from__isnull=False)
+        return rows
+
+
 class SizeFilter(admin.SimpleListFilter):
     title = _("size")
     parameter_name = "size"

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -20,6 +20,7 @@ from agent_sessions.admin.ages import age, local_time
 from agent_sessions.admin.filters import (
     ActivityFilter,
     ArchivedFilter,
+    ForkFilter,
     OwnerFilter,
     SizeFilter,
 )
@@ -34,7 +35,7 @@ from agent_sessions.admin.search import (
     find_sessions,
     parse_text_search,
 )
-from agent_sessions.admin.states import State, find_states
+from agent_sessions.admin.states import State, find_states, spell_states
 from agent_sessions.admin.usage import short_amount
 from agent_sessions.exceptions import ReasonMissing
 from agent_sessions.models import AgentSession, AgentSessionQuerySet, SessionAccess
@@ -54,7 +55,7 @@ class Row:
 class SessionList(WordsNotLookedUp):
     """The list of sessions: its columns, filters and search."""
 
-    list_filter = [ActivityFilter, OwnerFilter, ArchivedFilter, SizeFilter]
+    list_filter = [ActivityFilter, OwnerFilter, ArchivedFilter, ForkFilter, SizeFilter]
     list_per_page = 50
     list_select_related = ["user"]
     # What makes Django show the box; get_search_results() decides where to look.
@@ -148,12 +149,7 @@ class SessionList(WordsNotLookedUp):
 
     @admin.display(description=_("state"), empty_value="")
     def state(self, obj: AgentSession) -> str:
-        return format_html_join(
-            " ",
-            '<span class="agent-state agent-state-{}">'
-            '<span aria-hidden="true">{}</span> {}</span>',
-            ((state.name, state.shape, state.words) for state in self._row(obj).states),
-        )
+        return spell_states(self._row(obj).states)
 
     def _row(self, obj: AgentSession) -> Row:
         return getattr(obj, "admin_row", None) or Row([], None, TokenUsage())

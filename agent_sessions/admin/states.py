@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db.models import OuterRef, Q, Subquery
 from django.utils.functional import Promise
+from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 
 from agent_sessions.models import AgentSession, SessionItem
@@ -45,6 +46,7 @@ class State:
 ARCHIVED = State("archived", "▣", _("archived"))
 ANONYMOUS = State("anonymous", "○", _("anonymous"))
 ORPHANED = State("orphaned", "◇", _("orphaned"))
+FORKED = State("forked", "◧", _("fork"))
 UNANSWERED_CALL = State("unanswered-call", "▲", _("unanswered tool call"))
 UNANSWERED_USER = State("unanswered-user", "●", _("unanswered user turn"))
 
@@ -52,16 +54,29 @@ UNANSWERED_USER = State("unanswered-user", "●", _("unanswered user turn"))
 def find_states(rows: Sequence[AgentSession]) -> dict[UUID, list[State]]:
     """Return what there is to say of each session, in at most two queries."""
     endings = _find_endings(rows)
-    return {row.pk: [*_row_states(row), *endings.get(row.pk, ())] for row in rows}
+    return {row.pk: [*row_states(row), *endings.get(row.pk, ())] for row in rows}
 
 
-def _row_states(row: AgentSession) -> Iterable[State]:
+def spell_states(states: Iterable[State]) -> str:
+    """Return the states as HTML."""
+    return format_html_join(
+        " ",
+        '<span class="agent-state agent-state-{}">'
+        '<span aria-hidden="true">{}</span> {}</span>',
+        ((state.name, state.shape, state.words) for state in states),
+    )
+
+
+def row_states(row: AgentSession) -> Iterable[State]:
+    """Yield what the row itself tells."""
     if row.archived_at is not None:
         yield ARCHIVED
     if row.is_orphaned:
         yield ORPHANED
     elif row.user_id is None:
         yield ANONYMOUS
+    if row.forked_from is not None:
+        yield FORKED
 
 
 def _find_endings(rows: Sequence[AgentSession]) -> dict[UUID, list[State]]:

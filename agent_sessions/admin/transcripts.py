@@ -25,10 +25,12 @@ from agent_sessions import exports, store
 from agent_sessions.access import (
     may_export,
     may_read,
+    may_read_unasked,
     record_access,
 )
 from agent_sessions.admin.ages import local_time
 from agent_sessions.admin.forms import ReasonForm, SessionForm
+from agent_sessions.admin.lineage import find_lineage
 from agent_sessions.admin.pages import page_links, read_page
 from agent_sessions.admin.reasons import given_reason, keep_reason, needs_reason
 from agent_sessions.admin.usage import usage_list
@@ -112,6 +114,9 @@ class TranscriptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "transcript_links": page_links(request, page),
                 "may_export": may_export(request.user),
             }
+        context["lineage"] = find_lineage(
+            self.get_queryset(request), obj, shows_words=may_read_unasked(request.user)
+        )
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_urls(self) -> list[URLPattern]:

@@ -17,6 +17,7 @@ from agent_sessions.admin.lookups import WordsNotLookedUp
 from agent_sessions.admin.paginator import BoundedPaginator
 from agent_sessions.admin.search import user_search_fields
 from agent_sessions.admin.session_list import relative_time, user_url
+from agent_sessions.admin.states import row_states, spell_states
 from agent_sessions.admin.statistics import recent_days
 from agent_sessions.admin.usage import usage_list
 from agent_sessions.conf import conf
@@ -147,11 +148,12 @@ class AgentSessionsUserAdminMixin(Base):
         words = row.title or row.preview if shows_words else ""
         items = ngettext("%(count)d item", "%(count)d items", row.item_count)
         return format_html(
-            '<a href="{}" dir="auto" class="agent-words">{}</a> – {}, {}',
+            '<a href="{}" dir="auto" class="agent-words">{}</a> – {}, {} {}',
             reverse(page, args=[row.pk]),
             words or str(row),
             items % {"count": row.item_count},
             relative_time(row.updated_at),
+            spell_states(row_states(row)),
         )
 
 
