@@ -63,7 +63,8 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
 	concurrency contract forks healing metering ownership rewinding rewinding_killed \
-	rewinding_together statements store_items store_turns usage wrappers))
+	rewinding_together statements store_items store_turns taking_back usage \
+	wrappers))
 
 CHAT := $(wildcard tests/test_browser_chat*.py)
 

@@ -15,6 +15,7 @@ from django.test import TestCase, TransactionTestCase
 
 from agent_sessions import DjangoSession, signals, store
 from agent_sessions.exceptions import (
+    SessionBusy,
     SessionGone,
     SessionOwnershipError,
     TurnCompacted,
@@ -527,6 +528,18 @@ class WaitingTests(TransactionTestCase):
             store.append_items(run, [output("1")])
         assert results == [[ask("a"), called("1"), output("1")]]
         self.assert_sound()
+
+    def test_a_person_behind_a_lease_is_told_of_it(self):
+        store.append_items("s", [ask("a")])
+        for verb in (
+            lambda: store.take_back_turns("s", before_turn=1),
+            lambda: store.clear_session("s", unless_leased=True),
+        ):
+            with self.waiting(verb) as results:
+                lease = store.acquire_lease("s")
+            assert results == [SessionBusy]
+            store.release_lease("s", lease)
+        assert store.read_items("s") == [ask("a")]
 
     @skipIf(connection.vendor == "sqlite", "who has read there cannot write later")
     def test_a_transaction_that_has_read_before_sees_all_of_it(self):
