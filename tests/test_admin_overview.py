@@ -14,6 +14,7 @@ from agent_sessions import store
 from agent_sessions.admin import statistics
 from agent_sessions.admin.charts import draw
 from agent_sessions.models import AgentSession, SessionItem, TurnUsage
+from agent_sessions.usage import TokenUsage
 from tests.projects.cases import say
 from tests.test_access import create_staff
 from tests.test_admin_sessions import PAYLOADS, call
@@ -110,6 +111,7 @@ class OverviewTests(TestCase):
         self.use(None, 6, times(100))
         for days in (7, -1):  # too old, and of a clock that is ahead
             self.use(self.alice, days, times(1000))
+        self.use(self.viewer, 0, TokenUsage(requests=1))
         found = statistics.collect_statistics(7)
         assert [*found.tokens.values()] == [102 * 15, 0, 0, 0, 0, 0, 3 * 15]
         assert found.spenders == [(self.bob.pk, 60), (self.alice.pk, 15)]
@@ -136,6 +138,12 @@ class OverviewTests(TestCase):
             statistics.TURN_LIMIT = limit
         found = statistics.collect_statistics(7)
         assert found.spenders == [(self.alice.pk, 75)]
+
+    def test_tokens_have_days_of_utc_without_time_zones_too(self):
+        today = timezone.now().astimezone(UTC).date()
+        for zone in ("Etc/GMT+12", "Etc/GMT-14"):
+            with override_settings(USE_TZ=False, TIME_ZONE=zone):
+                assert statistics.recent_days(2) == [today - timedelta(days=1), today]
 
     def test_it_costs_the_same_for_any_number(self):
         self.client.get(OVERVIEW)

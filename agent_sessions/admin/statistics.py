@@ -18,6 +18,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from agent_sessions.models import AgentSession, SessionItem, TurnUsage
+from agent_sessions.usage import usage_day
 
 CACHE_SECONDS = 600
 ITEM_LIMIT = 200_000
@@ -72,9 +73,9 @@ def collect_statistics(days: int) -> Statistics:
     totals = _read_totals(active, now, days)
     items_since, is_cut = _bound_items(since, now)
     per_type = _count_items(items_since, now)
-    today = _first_moment(now, 1).date()
-    used = TurnUsage.objects.filter(day__range=(since.date(), today))
-    usage_since, usage_is_cut = _bound_usage(used, since.date())
+    used_days = recent_days(days)
+    used = TurnUsage.objects.filter(day__range=(used_days[0], used_days[-1]))
+    usage_since, usage_is_cut = _bound_usage(used, used_days[0])
     used = used.filter(day__gte=usage_since).order_by()
     items: dict[date, int] = _empty_days(now, days)
     types: dict[str, int] = {}
@@ -96,16 +97,17 @@ def collect_statistics(days: int) -> Statistics:
         counted_items=sum(types.values()),
         items_since=items_since,
         is_cut=is_cut,
-        tokens=_empty_days(now, days) | _count_tokens(used),
-        spenders=_find_spenders(used, since + (usage_since - since.date())),
+        tokens=dict.fromkeys(used_days, 0) | _count_tokens(used),
+        spenders=_find_spenders(used, since + (usage_since - used_days[0])),
         usage_since=usage_since,
         usage_is_cut=usage_is_cut,
     )
 
 
 def recent_days(days: int) -> list[date]:
-    """Return the last days up to today, in UTC."""
-    return list(_empty_days(timezone.now(), days))
+    """Return the last days that usage is counted on, up to today."""
+    today = usage_day(timezone.now())
+    return [today - timedelta(days=number) for number in reversed(range(days))]
 
 
 def _read_totals(active: Any, now: datetime, days: int) -> dict[str, Any]:
