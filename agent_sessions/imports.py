@@ -243,7 +243,7 @@ class _Import:
         # Of a session that went on here the source no longer knows what was used.
         usage = session.usage if is_same and session.columns is None else ()
         origin = self._keys.get(session.forked_from or "")
-        lacks = store.lacks_anything(row, usage=usage, forked_from=origin)
+        lacks = store.is_incomplete(row, usage=usage, forked_from=origin)
         if lacks and not self._dry_run:
             store.complete_session(row, usage=usage, forked_from=origin)
         return lacks

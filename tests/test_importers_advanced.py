@@ -3,10 +3,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from datetime import date
+from io import StringIO
 
 from agents.extensions.memory import AdvancedSQLiteSession
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.test import TestCase
 
 from agent_sessions import store
@@ -156,6 +158,34 @@ class LineageTests(Fixture, TestCase):
         self.run_import()
         assert self.origins()["s~anew"] == "s"
 
+    def test_a_branch_in_which_nothing_was_said_is_none(self):
+        async def write():
+            session = AdvancedSQLiteSession(session_id="s", db_path=self.path)
+            await session.create_branch_from_turn(1, "empty")
+            branches = await session.list_branches()
+            session.close()
+            return branches
+
+        assert len(async_to_sync(write)()) == 3
+        assert "3 imported" in self.run_import()
+
+    def test_lineage_and_usage_outlive_an_export(self):
+        self.use("c", 3, 1, 10, 5, 15)
+        self.run_import()
+        exports = []
+        for _ in range(2):
+            path = self.path.with_name("export.jsonl")
+            call_command(
+                "export_agent_sessions", "--output", str(path), stderr=StringIO()
+            )
+            exports.append(path.read_bytes())
+            AgentSession.objects.all().delete()
+            self.run_import(source=path)
+            path.unlink()
+        assert exports[0] == exports[1]
+        assert self.origins() == {"s~b": "s", "s~c": "s~b"}
+        assert store.read_usage("s~c").total_tokens == 15
+
     def test_the_origin_of_a_branch_may_be_gone(self):
         async def write():
             session = AdvancedSQLiteSession(session_id="s", db_path=self.path)
@@ -223,6 +253,26 @@ class LineageTests(Fixture, TestCase):
         before = everything()
         assert "1 continued" in self.run_import("--dry-run")
         assert everything() == before
+
+
+class EffortTests(Fixture, TestCase):
+    def steps(self):
+        """Return how many steps SQLite takes to give the items of "s" and its forks."""
+        steps = []
+        with closing(open_source(str(self.path))) as source:
+            sessions = [it for it in source.sessions() if it.place[0] == "s"]
+            source._file.set_progress_handler(lambda: steps.append(1), 1)
+            assert sum(1 for it in sessions for _ in source.items(it)) == 9
+        return len(steps)
+
+    def test_reading_a_session_does_not_look_at_all_others(self):
+        alone = self.steps()
+        self.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 999)"
+            " INSERT INTO message_structure (session_id, message_id, message_type,"
+            " sequence_number) SELECT 'x' || i, i + 1000, 'user', 1 FROM n"
+        )
+        assert self.steps() < 2 * alone
 
 
 class UsageTests(Fixture, TestCase):

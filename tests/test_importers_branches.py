@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from agents.extensions.memory import AdvancedSQLiteSession
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
 from django.test import TestCase
 
@@ -24,7 +26,9 @@ from tests.branched import (
     NAME,
     PLAIN_TERMS,
     TERMS,
+    PricedModel,
     ask_branches,
+    talk,
     write_branches,
 )
 from tests.test_readme import BLOCKS
@@ -144,10 +148,11 @@ class BranchesTests(TestCase):
             expected = answer["usage"]
             usage = await session.get_usage()
             assert totals(usage) == without(expected, "total_turns")
-            row = await AgentSession.objects.aget(session_id=session.session_id)
-            turns = {turn.number for turn in await session.get_turns(limit=100)}
-            used = [nr async for nr in row.turn_usages.values_list("turn", flat=True)]
+            used = await sync_to_async(store.get_usage_by_turn)(
+                session.session_id, user=self.ann
+            )
             assert len(used) == expected["total_turns"]
+            turns = {turn.number for turn in await session.get_turns(limit=100)}
             assert set(used) <= turns
 
     def test_get_session_usage_of_all_branches(self):
@@ -178,6 +183,44 @@ class BranchesTests(TestCase):
             assert (12 in used) == bool(expected)
             if expected:
                 assert used[12].total_tokens == expected["total_tokens"]
+
+    async def test_branches_are_made_and_left_alike(self):
+        path = self.path.with_name("changed.db")
+        shutil.copyfile(self.path, path)
+        theirs = AdvancedSQLiteSession(session_id=NAME, db_path=path)
+        self.addCleanup(theirs.close)
+        ours = await DjangoSession.get_session(self.ann, f"{NAME}~refund")
+        await theirs.switch_to_branch("refund")
+        assert await ours.get_items() == await theirs.get_items()
+
+        await theirs.create_branch_from_turn(12, "again")
+        fork = await ours.fork(12, title="again")
+        assert await fork.get_items() == await theirs.get_items()
+        assert not await fork.get_usage()
+        for session in (theirs, fork):
+            PricedModel.answers = 0
+            await talk(session, "More", 3)
+        assert await fork.get_items() == await theirs.get_items()
+        assert totals(await fork.get_usage()) == without(
+            await theirs.get_session_usage("again"), "total_turns"
+        )
+        for turn in await fork.get_turns(limit=3):
+            answer = await theirs.get_turn_usage(turn.number)
+            assert turn.usage.requests == answer["requests"]
+            assert turn.usage.total_tokens == answer["total_tokens"]
+
+        term = "refund of order 3"
+        await theirs.switch_to_branch("refund")
+        await theirs.create_branch_from_content(term)
+        turns = await ours.find_turns(term, role="user", limit=100)
+        fork = await ours.fork(turns[0].number)
+        assert await fork.get_items() == await theirs.get_items()
+
+        assert await fork.pop_item() == await theirs.pop_item()
+        assert await fork.get_items() == await theirs.get_items()
+        await theirs.clear_session()
+        await fork.clear_session()
+        assert await fork.get_items() == await theirs.get_items() == []
 
     def test_the_next_turn_is_one_that_was_never_there(self):
         for answer, session in self.branches():

@@ -81,7 +81,9 @@ class AdvancedSQLiteSource(SQLiteSource):
             "SELECT m.message_data, m.created_at, s.user_turn_number"
             f" FROM {self._messages} AS m"
             f" JOIN {self._structure} AS s ON m.id = s.message_id"
-            " WHERE m.session_id = ? AND s.branch_id = ? ORDER BY s.sequence_number"
+            # Both sessions, so that SQLite does not look at those of all others.
+            " WHERE m.session_id = ?1 AND s.session_id = ?1 AND s.branch_id = ?2"
+            " ORDER BY s.sequence_number"
         )
         with reading(), closing(self._file.execute(sql, [session_id, branch])) as rows:
             for data, created_at, turn in rows:

@@ -12,7 +12,7 @@ from agent_sessions.store.claims import claim_with_token, make_claim_token
 from agent_sessions.store.compaction import read_tail, replace_items, replace_tail
 from agent_sessions.store.completion import (
     complete_session,
-    lacks_anything,
+    is_incomplete,
     read_used,
 )
 from agent_sessions.store.erasure import count_holdings, erase_user
@@ -99,9 +99,9 @@ __all__ = [
     "get_usage_by_session",
     "get_usage_by_turn",
     "insert_sessions",
+    "is_incomplete",
     "iterate_keys",
     "iterate_rows",
-    "lacks_anything",
     "make_claim_token",
     "pop_item",
     "prune_sessions",

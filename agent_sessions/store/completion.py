@@ -14,13 +14,13 @@ from agent_sessions.store.handles import row_handle, session_alias
 from agent_sessions.store.imports import TurnUse
 from agent_sessions.store.statements.portable import count_usage
 from agent_sessions.store.transactions import Attempt, perform, write_transaction
-from agent_sessions.usage import TokenUsage
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage
 
 # By session and turn.
 Used: TypeAlias = dict[tuple[UUID, int], TokenUsage]
 
 
-def lacks_anything(
+def is_incomplete(
     row: AgentSession,
     *,
     usage: Sequence[TurnUse] = (),
@@ -42,7 +42,7 @@ def complete_session(
     usage: Sequence[TurnUse] = (),
     forked_from: UUID | None = None,
 ) -> None:
-    """Store what lacks_anything() tells is missing, once however often it is called."""
+    """Store what is_incomplete() tells of, once however often it is called."""
     handle = row_handle(row)
 
     def work(attempt: Attempt) -> None:
@@ -71,7 +71,8 @@ def read_used(sessions: Sequence[UUID], using: str | None = None) -> Used:
 
 def _fetch_used(sessions: Sequence[UUID], alias: str) -> Used:
     rows = TurnUsage.objects.using(alias).filter(session__in=sessions)
-    return {(row.session_id, row.turn): row.usage for row in rows}
+    columns = rows.values_list("session", "turn", *USAGE_FIELDS)
+    return {(key, turn): TokenUsage(*counts) for key, turn, *counts in columns}
 
 
 def _find_more(key: UUID, usage: Sequence[TurnUse], used: Used) -> list[TurnUse]:
