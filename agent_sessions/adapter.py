@@ -276,16 +276,23 @@ class DjangoSession:
         return [type(self).from_row(row, session_settings=settings) for row in rows]
 
     def exclusive(
-        self, *, timeout: float = 0, expires_in: timedelta = LEASE_TIME
+        self,
+        *,
+        timeout: float = 0,
+        expires_in: timedelta = LEASE_TIME,
+        lease: UUID | None = None,
     ) -> Exclusive:
         """
         Return a block, for ``async with``, that no other such block runs beside.
 
         Waits up to ``timeout`` seconds for another to end, then raises SessionBusy. A
         block whose process dies keeps others out for ``expires_in`` at most. Runs
-        without such a block are not kept out.
+        without such a block are not kept out. A block with a ``lease`` goes on with
+        what store.acquire_lease() took, perhaps in another process.
         """
-        return Exclusive(self._cross, timeout=timeout, expires_in=expires_in)
+        return Exclusive(
+            self._cross, timeout=timeout, expires_in=expires_in, lease=lease
+        )
 
     async def find_turns(
         self,

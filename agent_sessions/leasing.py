@@ -8,11 +8,17 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 from django.db import DatabaseError
 
 from agent_sessions import store
-from agent_sessions.exceptions import AgentSessionError, SessionBusy
+from agent_sessions.exceptions import (
+    AgentSessionError,
+    SessionBusy,
+    SessionGone,
+    SessionOwnershipError,
+)
 from agent_sessions.identifiers import uuid7
 
 logger = logging.getLogger("agent_sessions")
@@ -36,11 +42,12 @@ class Exclusive:
         *,
         timeout: float,
         expires_in: timedelta,
+        lease: UUID | None,
     ) -> None:
         self._call = call
         self._timeout = timeout
         self._expires_in = expires_in
-        self._lease = uuid7()
+        self._lease = uuid7() if lease is None else lease
         self._entered = False
         self._lost = False
 
@@ -137,5 +144,7 @@ class Exclusive:
     async def _release(self) -> None:
         try:
             await self._call(store.release_lease, self._lease)
+        except (SessionGone, SessionOwnershipError):
+            pass  # the lease went with the session
         except (AgentSessionError, DatabaseError):
             logger.warning("A lease could not be given back; it ends by itself.")

@@ -15,7 +15,7 @@ from django.db import OperationalError, connections
 from django.test import TestCase, TransactionTestCase
 
 from agent_sessions import DjangoSession, store
-from agent_sessions.crossing import close_connections
+from agent_sessions.crossing import close_connections, cross
 from agent_sessions.exceptions import (
     SessionBusy,
     SessionGone,
@@ -98,6 +98,19 @@ class LeaseTests(TestCase):
             with self.assertRaises(SessionBusy):
                 store.acquire_lease("s", user=alice)
         assert AgentSession.objects.count() == 1
+
+    def test_a_new_owner_finds_it_free(self):
+        alice, bob = (User.objects.create(username=name) for name in "ab")
+        lost = store.acquire_lease("s")
+        store.claim_session("s", alice)
+        taken = store.acquire_lease("s", user=alice)
+        assert taken != lost
+        # Claimed again, it changes nothing: it is hers.
+        store.claim_session("s", alice)
+        with self.assertRaises(SessionBusy):
+            store.acquire_lease("s", user=alice)
+        store.transfer_session("s", bob, user=alice)
+        store.acquire_lease("s", user=bob)
 
     def test_a_fork_is_free(self):
         store.append_items("s", [{"role": "user", "content": "a"}])
@@ -262,6 +275,39 @@ class ExclusiveTests(TransactionTestCase):
 
         asyncio.run(main())
         assert self.row().lease is None
+
+    def test_a_lease_that_was_taken_before_is_gone_on_with(self):
+        lease = store.acquire_lease("s", expires_in=timedelta(minutes=5))
+
+        async def main() -> None:
+            with self.assertRaises(SessionBusy):
+                async with DjangoSession("s").exclusive():
+                    raise AssertionError
+            async with DjangoSession("s").exclusive(lease=lease):
+                with self.assertRaises(SessionBusy):
+                    async with DjangoSession("s").exclusive(lease=uuid7()):
+                        raise AssertionError
+
+        asyncio.run(main())
+        assert self.row().lease is None
+
+    def test_a_session_that_leaves_takes_its_lease_along(self):
+        alice = User.objects.create(username="alice")
+
+        async def main() -> None:
+            for leave in (
+                lambda: store.claim_session("s", alice),
+                lambda: store.delete_session("s", user=alice),
+            ):
+                rows = AgentSession.objects.filter(session_id="s")
+                row = await cross(rows.first, using="default")
+                session = row.as_sdk_session() if row else DjangoSession("s")
+                async with session.exclusive():
+                    await cross(leave, using="default")
+
+        with self.assertNoLogs("agent_sessions"):
+            asyncio.run(main())
+        assert not AgentSession.objects.exists()
 
     def test_a_holder_that_is_killed_keeps_it_for_a_while(self):
         code = "from agent_sessions import store; from datetime import timedelta as t\n"

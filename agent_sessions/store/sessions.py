@@ -295,7 +295,10 @@ def _claim(
     try:
         with write_transaction(handle.using):
             if handle.user_id is None:
-                handle.rows().update(user_id=user_id, owned_at=moment)
+                # What runs for nobody is refused from now on, so its lease is over.
+                handle.rows().update(
+                    user_id=user_id, owned_at=moment, lease=None, leased_until=None
+                )
                 # In the caller's transaction the key may fail only at its end.
                 owned.refuse_missing_user()
             # Read back as the claimant: it finds this claim and an earlier one.

@@ -163,8 +163,12 @@ class _Transfer:
         reason = clean_words(self.reason)[:REASON_MAX_LENGTH]
         for at in range(0, len(keys), _AT_ONCE):
             batch = keys[at : at + _AT_ONCE]
+            # A run for the old owner is refused from now on, so its lease is over.
             rows.filter(pk__in=batch).order_by().update(
-                user_id=self.to, revision=F("revision") + 1
+                user_id=self.to,
+                revision=F("revision") + 1,
+                lease=None,
+                leased_until=None,
             )
             records = (
                 SessionAccess(
