@@ -42,6 +42,7 @@ class ChatBrowserCase(SimpleTestCase):
     def setUp(self):
         self.complaints: list[str] = []
         self.foreign: list[str] = []
+        self.own: tuple[str, ...] = (f"{self.site.url}/", "data:", "about:")
         self.expected: tuple[str, ...] = ()
         self.addCleanup(self.no_complaints)
 
@@ -75,7 +76,7 @@ class ChatBrowserCase(SimpleTestCase):
             self.complaints.append(message.text)
 
     def note_request(self, request: Any) -> None:
-        if not request.url.startswith((self.site.url + "/", "data:", "about:")):
+        if not request.url.startswith(self.own):
             self.foreign.append(request.url)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -32,6 +33,12 @@ class ExampleSite:
             "PYTHONIOENCODING": "utf-8",
             **environment,
         }
+
+    def twin(self) -> ExampleSite:
+        """Return the same site, for another server beside this one."""
+        twin = copy.copy(self)
+        twin._cleanups, twin._server, twin.port = [], None, None
+        return twin
 
     @property
     def url(self) -> str:

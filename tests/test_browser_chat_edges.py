@@ -65,9 +65,9 @@ class EdgeTests(ChatBrowserCase):
         other.goto(page.url)
         self.begin(page)
         say(other, "And where is #1001?")
-        self.status(other, "still answering")
+        self.status(other, "being written here")
         other.locator(".live").wait_for()  # what goes on is shown, the refusal stays
-        self.status(other, "still answering")
+        self.status(other, "being written here")
         assert other.get_by_label("Your message").input_value() == "And where is #1001?"
         for tab in (page, other):  # the second tab follows what goes on in the first
             assert wait_for_answer(tab, 2)[1].endswith(LAST_WORDS)

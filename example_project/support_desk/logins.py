@@ -46,4 +46,4 @@ def _arrive(request: HttpRequest) -> HttpResponse | None:
         return None
     what = "What you asked before is" if len(taken) == 1 else "Your sessions are"
     messages.success(request, f"{what} now in the account of {request.user}.")
-    return redirect("session", pk=taken[-1].pk)
+    return redirect("session", pk=taken[0].pk)

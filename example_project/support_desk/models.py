@@ -4,9 +4,21 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from agent_sessions.models import AgentSession
+
+
+class ChatRunQuerySet(models.QuerySet["ChatRun"]):
+    def running(self) -> ChatRunQuerySet:
+        return self.filter(state=ChatRun.State.RUNNING)
+
+    def abandoned(self) -> ChatRunQuerySet:
+        """Return the runs that cannot say how they ended: their process was killed."""
+        held = Q(session__lease=F("pk"), session__leased_until__gt=Now())
+        return self.running().exclude(held)
 
 
 class ChatRun(models.Model):
@@ -14,6 +26,7 @@ class ChatRun(models.Model):
     One attempt of the agent to answer what stands at the end of a session.
 
     What is said is in the session's items; here is what the agent is doing about it.
+    While it does, the run has the session's lease, under its own id.
     """
 
     class State(models.TextChoices):
@@ -31,18 +44,11 @@ class ChatRun(models.Model):
     stopping = models.BooleanField(default=False)
     reason = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField(default=timezone.now)
-    # A run whose process was killed cannot say so: it is no longer seen.
-    seen_at = models.DateTimeField(default=timezone.now)
+
+    objects = ChatRunQuerySet.as_manager()
 
     class Meta:
         ordering = ["started_at"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["session"],
-                condition=models.Q(state="running"),
-                name="support_desk_one_run",
-            )
-        ]
 
     def __str__(self) -> str:
         return str(self.pk)

@@ -13,6 +13,7 @@ urlpatterns = [
     path("sessions/<uuid:pk>/delete/", views.delete, name="delete"),
     path("start/", chat.start, name="start"),
     path("sessions/<uuid:pk>/send/", chat.send, name="send"),
+    path("sessions/<uuid:pk>/edit/", chat.edit, name="edit"),
     path("sessions/<uuid:pk>/retry/", chat.retry, name="retry"),
     path("sessions/<uuid:pk>/stop/", chat.stop, name="stop"),
     path("sessions/<uuid:pk>/events/<uuid:run>/", chat.events, name="events"),

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
+from django.db import transaction
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -19,9 +20,9 @@ from agent_sessions.exceptions import InvalidTitle, SessionGone
 from agent_sessions.models import AgentSession
 from agent_sessions.transcript.blocks import Block, Message
 from support_desk.agent import is_offline
-from support_desk.orders import orders_of
-from support_desk.runs import RUNNING, end_dead_runs, talks
-from support_desk.visitors import own_session, sessions_of
+from support_desk.models import ChatRun
+from support_desk.runs import end_abandoned_runs, talks
+from support_desk.visitors import own_session, remember, sessions_of
 
 LIST_SIZE = 20
 PAGE_SIZE = 100
@@ -67,12 +68,17 @@ def change(request: HttpRequest, pk: str) -> HttpResponse:
     except SessionGone:
         messages.error(request, "This session was deleted meanwhile.")
         return redirect("home")
+    remember(request, row)  # an older version that a visitor goes on from
     return redirect("session", pk=row.pk)
 
 
 @require_POST
 def delete(request: HttpRequest, pk: str) -> HttpResponse:
-    store.delete_session(own_session(request, pk))
+    row = own_session(request, pk)
+    versions = [one for one in store.get_forks(row) if one.archived_at]
+    with transaction.atomic():
+        for one in (row, *versions):
+            store.delete_session(one)
     messages.success(request, "The session is deleted, with all that was said in it.")
     return redirect("home")
 
@@ -110,11 +116,11 @@ def _older(cursor: str) -> Q:
 
 
 def _composer() -> dict[str, Any]:
-    return {"run_id": uuid4(), "is_offline": is_offline()}
+    return {"new_id": uuid4, "is_offline": is_offline()}
 
 
 def _transcript(request: HttpRequest, row: AgentSession) -> dict[str, Any]:
-    end_dead_runs(row)
+    end_abandoned_runs(row)
     # The run first: what it stores meanwhile is then shown twice rather than never.
     run = row.chat_runs.last()
     earlier = request.GET.get("earlier", "")
@@ -129,16 +135,23 @@ def _transcript(request: HttpRequest, row: AgentSession) -> dict[str, Any]:
         for turn in section.turns
         for block in turn.blocks
     ]
-    if run and run.state == RUNNING and run.pk in talks:
+    is_running = run is not None and run.state == ChatRun.State.RUNNING
+    if is_running and run.pk in talks:
         blocks = _until_question(blocks)  # the rest is told by the run itself
     return {
         "session": row,
         "blocks": blocks,
         "older_items": page.first if page.has_older else None,
         "run": run,
-        "run_id": uuid4(),
+        "is_running": is_running,
         "is_unanswered": bool(blocks) and not _is_answer(blocks[-1]),
-        "orders": orders_of(request.user.get_username()),
+        # An older version is to be read, until somebody goes on from it.
+        "is_older": row.forked_from is not None and row.archived_at is not None,
+        "successor": sessions_of(request).filter(pk=row.forked_from).first(),
+        "versions": store.get_forks(row, limit=LIST_SIZE),
+        "usage": store.read_usage(row),
+        # Called in the template: each form gets its own.
+        "new_id": uuid4,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Q
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
@@ -20,7 +21,11 @@ def sessions_of(request: HttpRequest) -> AgentSessionQuerySet:
     """Return the sessions that whoever asks may open, and nobody else's."""
     if request.user.is_authenticated:
         return AgentSession.objects.for_user(request.user)
-    return AgentSession.objects.anonymous().filter(pk__in=request.session.get(KEY, []))
+    known = request.session.get(KEY, [])
+    # With them their older versions, which nobody was told of.
+    return AgentSession.objects.anonymous().filter(
+        Q(pk__in=known) | Q(forked_from__in=known)
+    )
 
 
 def own_session(request: HttpRequest, pk: Any) -> AgentSession:
@@ -31,15 +36,17 @@ def own_session(request: HttpRequest, pk: Any) -> AgentSession:
 def remember(request: HttpRequest, session: AgentSession) -> None:
     """Let a visitor without an account find the session again."""
     if not request.user.is_authenticated:
-        known = [*request.session.get(KEY, []), str(session.pk)]
-        request.session[KEY] = known[-AT_MOST:]
+        key = str(session.pk)
+        others = [one for one in request.session.get(KEY, []) if one != key]
+        request.session[KEY] = [*others, key][-AT_MOST:]
 
 
 def claim_tokens(request: HttpRequest) -> list[str]:
-    """Return a token for each session that a visitor could take along at login."""
+    """Return a token for each session that a visitor could take along, newest first."""
     if request.user.is_authenticated:
         return []
-    return [store.make_claim_token(row) for row in sessions_of(request)]
+    rows = sessions_of(request).newest_first()
+    return [store.make_claim_token(row) for row in rows]
 
 
 def take_along(request: HttpRequest, tokens: list[str]) -> list[AgentSession]:

@@ -44,9 +44,16 @@ class ChatCase(TransactionTestCase):
         """Return the answer's status and JSON; wait until the run has ended."""
         url = reverse(name, args=[pk] if pk else [])
         data.setdefault("run", str(uuid4()))
+        if name in ("edit", "retry"):
+            data.setdefault("seen", await self.see(pk))
         response = await client.post(url, data, headers={"Accept": "application/json"})
         content = json.loads(response.content) if response.content else {}
         return response.status_code, content
+
+    async def see(self, pk):
+        """Return what a page that is loaded now says of how far the session went."""
+        rows = AgentSession.objects.filter(pk=pk)
+        return await rows.values_list("next_position", flat=True).afirst() or 0
 
     async def start(self, client, text):
         """Send the first words, wait for the answer, and return the session's row."""

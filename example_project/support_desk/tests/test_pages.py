@@ -52,9 +52,10 @@ class PageTests(TestCase):
                 client.force_login(self.bob)
             assert client.get(self.url).status_code == 404
             self.assertNotContains(client.get(reverse("home")), self.url)
-            for name in ("change", "delete", "send", "retry", "stop"):
+            for name in ("change", "delete", "send", "edit", "retry", "stop"):
                 url = reverse(name, args=[self.row.pk])
                 data = {"text": "Hi", "title": "Mine", "run": str(uuid4())}
+                data |= {"turn": 1, "seen": 2}
                 assert client.post(url, data).status_code == 404
         assert AgentSession.objects.get().title == ""
 
@@ -116,6 +117,24 @@ class PageTests(TestCase):
         self.assertContains(response, "words 149.")
         older = self.client.get(self.url, {"earlier": response.context["older_items"]})
         self.assertContains(older, "words 049.")
+
+    def test_words_may_be_changed_and_pictures_not(self):
+        picture = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+        words = {"type": "input_text", "text": "What is this?"}
+        said = [{"role": "user", "content": [words, picture]}]
+        said.append({"role": "user", "content": [words]})
+        store.append_items(self.row, said)
+        page = self.client.get(self.url)
+        self.assertContains(page, 'class="edit"', count=2)
+        self.assertContains(page, 'name="turn" value="1"')
+        self.assertContains(page, 'name="turn" value="3"')
+
+    def test_older_versions_go_with_the_session(self):
+        older = store.fork_session(self.row)
+        store.update_session(older, archived=True)
+        own_way = store.fork_session(self.row)
+        self.client.post(reverse("delete", args=[self.row.pk]))
+        assert list(AgentSession.objects.all()) == [own_way]
 
     def test_one_click_logs_in_only_with_debug(self):
         self.client.logout()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import timedelta
 from unittest import mock
 from uuid import uuid4
 
@@ -108,11 +107,13 @@ class RunTests(ChatCase):
         response = await client.get(reverse("session", args=[row.pk]))
         self.assertContains(response, "The model did not answer.")
         self.assertContains(response, "Ask again")
+        seen = await self.see(row.pk)
         status, _ = await self.post(client, "retry", row.pk)
         await self.runs_end()
         assert status == 202
         assert [role for role, _ in await read_words(row)] == ["user", "assistant"]
-        status, _ = await self.post(client, "retry", row.pk)
+        # In a tab that has not heard of the answer.
+        status, _ = await self.post(client, "retry", row.pk, seen=seen)
         assert status == 409
 
     async def test_a_tool_that_has_run_does_not_run_again(self):
@@ -170,7 +171,7 @@ class RunTests(ChatCase):
 
     async def test_a_stop_reaches_a_run_of_another_process(self):
         client = await self.log_in(self.alice)
-        with mock.patch.object(runs, "BEAT_SECONDS", 0.05):
+        with mock.patch.object(runs, "WATCH_SECONDS", 0.05):
             os.environ["OFFLINE_PAUSE"] = "0.1"
             await self.post(client, "start", text="Tell me about your lamps")
             await ChatRun.objects.aupdate(stopping=True)
@@ -180,8 +181,10 @@ class RunTests(ChatCase):
     async def test_a_run_whose_process_died_makes_room(self):
         client = await self.log_in(self.alice)
         row = await self.start(client, "I am Alice.")
-        seen = timezone.now() - timedelta(minutes=1)
-        await ChatRun.objects.acreate(pk=uuid4(), session=row, seen_at=seen)
+        run = await ChatRun.objects.acreate(pk=uuid4(), session=row)
+        await sync_to_async(store.acquire_lease)(row, lease=run.pk)
+        assert (await self.post(client, "send", row.pk, text="Hello"))[0] == 409
+        await AgentSession.objects.aupdate(leased_until=timezone.now())
         await sync_to_async(store.append_items)(
             row, [{"role": "user", "content": "Hello"}]
         )
@@ -195,6 +198,7 @@ class RunTests(ChatCase):
         client = await self.log_in(self.alice)
         row = await self.start(client, "I am Alice.")
         run = await ChatRun.objects.acreate(pk=uuid4(), session=row)
+        await sync_to_async(store.acquire_lease)(row, lease=run.pk)
         end = asyncio.get_running_loop().call_later(
             0.2,
             lambda: asyncio.ensure_future(

@@ -51,6 +51,29 @@ class VisitorTests(ChatCase):
         said = await sync_to_async(words)(row)
         assert said[-1] == ("assistant", "Your name is Sam.")
 
+    async def test_older_versions_are_the_visitors_too_and_come_along(self):
+        visitor, other = AsyncClient(), AsyncClient()
+        row = await self.start(visitor, "I am Sam.")
+        await self.post(visitor, "edit", row.pk, turn=1, text="I am Kim.")
+        await self.runs_end()
+        older = await AgentSession.objects.aget(forked_from=row.pk)
+        url = reverse("session", args=[older.pk])
+        assert (await visitor.get(url)).status_code == 200
+        assert (await other.get(url)).status_code == 404
+        # Who goes on from it changes things there as well.
+        await visitor.post(reverse("change", args=[older.pk]), {"archived": "no"})
+        await self.post(visitor, "edit", older.pk, turn=1, text="I am Lea.")
+        await self.runs_end()
+        oldest = await AgentSession.objects.aget(forked_from=older.pk)
+        url = reverse("session", args=[oldest.pk])
+        assert (await visitor.get(url)).status_code == 200
+        _, response = await self.log_in_as(visitor, "alice")
+        # To where they were last.
+        self.assertRedirects(
+            response, reverse("session", args=[older.pk]), fetch_redirect_response=False
+        )
+        assert await AgentSession.objects.filter(user=self.alice).acount() == 3
+
     async def test_login_in_mid_answer_asks_to_ask_again(self):
         os.environ["OFFLINE_PAUSE"] = "0.01"
         visitor = AsyncClient()

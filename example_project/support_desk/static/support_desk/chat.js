@@ -8,8 +8,7 @@ const box = document.getElementById("text");
 const stop = document.querySelector("[data-stop]");
 let stream = null; // the EventSource of the run that answers
 let sending = false;
-let tried = null; // what was sent, if nobody knows whether it arrived
-let shown = transcript?.innerHTML;
+let shown = null; // the transcript as the server has rendered it
 
 function say(words, isProblem = false) {
   status.textContent = words;
@@ -36,23 +35,25 @@ async function post(form) {
   throw new Error(gone || old || data.error || "The site has a problem. Please try again.");
 }
 
-// Messages and retries alike: each carries the id of its run, so that a second press of
-// the button, or a second try after a lost answer, is still the same one.
+// Messages, edits and retries alike: each carries the id of its run, so that a second
+// press of the button, or a second try after a lost answer, is still the same one.
 async function send(form) {
   if (sending) return;
   sending = true;
-  if (form.contains(box)) {
+  const field = form.elements.text; // a retry has none
+  if (field) {
     // Other words than those whose answer was lost are another message.
-    if (tried !== null && tried !== box.value) form.elements.run.value = newId();
-    tried = box.value;
+    const { tried } = form.dataset;
+    if (tried !== undefined && tried !== field.value) form.elements.run.value = newId();
+    form.dataset.tried = field.value;
   }
   say("Sending …");
   try {
     const { session, next } = await post(form);
     form.elements.run.value = next;
-    if (form.contains(box)) {
-      box.value = "";
-      tried = null;
+    if (field) {
+      form.reset();
+      delete form.dataset.tried;
     }
     if (!transcript) {
       location.assign(session);
@@ -60,10 +61,12 @@ async function send(form) {
     }
     say("");
     if ((await refresh()) && !listenToRun()) announce("finished"); // it was quick
+    if (document.activeElement === document.body) box.focus({ preventScroll: true });
   } catch (error) {
     const isOffline = error instanceof TypeError;
     say(isOffline ? "The site cannot be reached. What you wrote is still in the box." : error.message, true);
     if (transcript && !isOffline) {
+      shown = null; // what the page knows may be too old
       await refresh();
       listenToRun();
     }
@@ -82,15 +85,67 @@ async function refresh() {
     }
     if (!answer.ok) return false;
     const html = await answer.text();
-    if (html !== shown) {
-      shown = html;
-      transcript.innerHTML = html;
-      follow();
+    // Forms have new ids and tokens each time.
+    const words = html.replace(/<input type="hidden"[^>]*>/g, "");
+    if (words !== shown) {
+      shown = words;
+      replace(html);
     }
     return true;
   } catch {
     say("The site cannot be reached.", true);
     return false;
+  }
+}
+
+function replace(html) {
+  const focused = document.activeElement;
+  const isWriting = focused.matches(".edit textarea");
+  const drafts = [...transcript.querySelectorAll(".edit form")].filter(isDraft);
+  const isLookingBack = Boolean(transcript.querySelector(".versions")?.open);
+  transcript.innerHTML = html;
+  transcript.querySelector(".versions")?.toggleAttribute("open", isLookingBack);
+  drafts.forEach((draft) => keep(draft, focused));
+  const { title } = transcript.querySelector(".transcript").dataset;
+  document.querySelectorAll(".head h1, [aria-current] span").forEach((one) => one.textContent = title);
+  showTimes();
+  if (!isWriting) follow();
+}
+
+function isDraft(form) {
+  const { value, defaultValue } = form.elements.text;
+  return form.parentElement.open || value !== defaultValue;
+}
+
+// What somebody is changing stays, whatever becomes of the transcript around it.
+function keep(draft, focused) {
+  const old = draft.elements.text;
+  const form = document.getElementById(old.id)?.form;
+  if (form) {
+    form.elements.text.value = old.value;
+    form.elements.run.value = draft.elements.run.value;
+    Object.assign(form.dataset, draft.dataset);
+    form.parentElement.open = draft.parentElement.open;
+    if (old !== focused) return;
+    form.elements.text.focus({ preventScroll: true });
+    form.elements.text.setSelectionRange(old.selectionStart, old.selectionEnd);
+  } else if (old.value !== old.defaultValue && !isSaid(old.value)) {
+    box.value = box.value ? `${box.value}\n${old.value}` : old.value;
+    say("The message that you were changing is gone; your words are in the box below.", true);
+  }
+}
+
+function isSaid(words) {
+  return [...transcript.querySelectorAll(".user div")].some((one) => one.textContent === words);
+}
+
+// In the reader's own time, not the server's.
+function showTimes() {
+  for (const time of document.querySelectorAll("time")) {
+    const moment = new Date(time.dateTime);
+    const isToday = moment.toDateString() === new Date().toDateString();
+    const day = isToday ? {} : { day: "numeric", month: "short" };
+    time.textContent = moment.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
   }
 }
 
@@ -147,7 +202,7 @@ function listen(url) {
     say("");
     shown = null; // what the stream has shown gives way to what is kept
     if (await refresh()) announce(state);
-    box.focus({ preventScroll: true });
+    if (!transcript.contains(document.activeElement)) box.focus({ preventScroll: true });
   });
   stream.onerror = () => {
     if (stream.readyState !== EventSource.CLOSED) {
@@ -189,19 +244,39 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-box?.addEventListener("keydown", (event) => {
-  // While an input method composes a character, Enter belongs to it.
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+document.addEventListener("keydown", (event) => {
+  const field = event.target;
+  // While an input method composes a character, its keys belong to it.
+  if (!field.matches("[data-chat] textarea") || event.isComposing) return;
+  if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
-    box.form.requestSubmit();
+    field.form.requestSubmit();
+  } else if (event.key === "Escape") {
+    close(field.closest(".edit")); // with what was written; Cancel drops it
   }
 });
 
 document.addEventListener("click", (event) => {
-  if (!event.target.matches("[data-say]")) return;
-  box.value = event.target.textContent;
-  box.form.requestSubmit();
+  const summary = event.target.closest(".edit > summary");
+  if (event.target.matches("[data-say]")) {
+    box.value = event.target.textContent;
+    box.form.requestSubmit();
+  } else if (summary && !summary.parentElement.open) {
+    event.preventDefault();
+    summary.parentElement.open = true;
+    const field = summary.parentElement.querySelector("textarea");
+    field.focus();
+    field.setSelectionRange(field.value.length, field.value.length);
+  }
 });
+
+document.addEventListener("reset", (event) => close(event.target.closest(".edit")));
+
+function close(edit) {
+  if (!edit) return;
+  edit.open = false;
+  edit.querySelector("summary").focus();
+}
 
 // Another tab or device may have gone on meanwhile.
 document.addEventListener("visibilitychange", async () => {
@@ -232,5 +307,6 @@ function watchEnd() {
 }
 
 watchEnd();
+showTimes();
 if (transcript) follow();
 listenToRun();
