@@ -107,7 +107,7 @@ function replace(html) {
   transcript.querySelector(".versions")?.toggleAttribute("open", isLookingBack);
   drafts.forEach((draft) => keep(draft, focused));
   const { title } = transcript.querySelector(".transcript").dataset;
-  document.querySelectorAll(".head h1, [aria-current] span").forEach((one) => one.textContent = title);
+  for (const one of document.querySelectorAll(".head h1, [aria-current] span")) one.textContent = title;
   showTimes();
   if (!isWriting) follow();
 }
@@ -132,6 +132,7 @@ function keep(draft, focused) {
   } else if (old.value !== old.defaultValue && !isSaid(old.value)) {
     box.value = box.value ? `${box.value}\n${old.value}` : old.value;
     say("The message that you were changing is gone; your words are in the box below.", true);
+    if (old === focused) box.focus();
   }
 }
 
