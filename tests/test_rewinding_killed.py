@@ -1,9 +1,10 @@
-"""Who takes a session back, or copies it, and is killed in the middle of it."""
+"""Who takes a session back, copies it or writes to it, and is killed in the middle."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection
@@ -12,6 +13,7 @@ from django.test import TransactionTestCase
 from agent_sessions import store
 from agent_sessions.models import AgentSession
 from tests.processes import start
+from tests.usage_cases import ONE
 
 
 def do_and_die(verb: str, statements: int) -> None:
@@ -26,10 +28,17 @@ def do_and_die(verb: str, statements: int) -> None:
         return execute(*arguments)
 
     with connection.execute_wrapper(count):
-        if verb == "rewind":
-            store.rewind_session("s", before_turn=2, keep=True)
-        else:
-            store.fork_session("s", before_turn=2)
+        match verb:
+            case "rewind":
+                store.rewind_session("s", before_turn=2, keep=True)
+            case "fork":
+                store.fork_session("s", before_turn=2)
+            case "append":
+                store.append_items("s", [{"role": "assistant"}] * 3, usage=ONE)
+            case "lease":
+                lease = store.acquire_lease("new")
+                store.renew_lease("new", lease)
+                store.release_lease("new", lease)
 
 
 class KilledTests(TransactionTestCase):
@@ -38,29 +47,52 @@ class KilledTests(TransactionTestCase):
         for items in turns:
             store.append_items("s", items)
 
-    def kill_until_done(self, verb: str) -> AgentSession:
-        """Kill it later and later, until it ends; return what it has made."""
+    def kill_until_done(self, verb: str, check: Callable[[], None]) -> int:
+        """Kill it later and later, until it ends; return how often, each checked."""
         for statements in range(50):
             code = f"from {__name__} import do_and_die as f; f({verb!r}, {statements})"
             process = start(code)
             _, errors = process.communicate(timeout=60)
             assert list(store.check_sessions()) == []
             if process.returncode == 0:
-                break
+                return statements
             assert process.returncode == -signal.SIGKILL, errors
-            row = AgentSession.objects.get()
-            assert len(store.read_items("s")) == 4, statements
-            assert row.rewound_before == 0
-        assert statements > 5
+            check()
+        raise AssertionError("It does not end.")
+
+    def other(self) -> AgentSession:
         return AgentSession.objects.exclude(session_id="s").get()
 
+    def assert_untouched(self) -> None:
+        row = AgentSession.objects.get()
+        assert (len(store.read_items("s")), row.rewound_before) == (4, 0)
+        assert not store.read_usage("s")
+
     def test_a_session_is_taken_back_whole_or_not_at_all(self):
-        kept = self.kill_until_done("rewind")
+        assert self.kill_until_done("rewind", self.assert_untouched) > 5
         row = AgentSession.objects.get(session_id="s")
         assert (len(store.read_items("s")), row.rewound_before) == (2, 3)
-        assert len(store.read_items(kept)) == 4
+        assert len(store.read_items(self.other())) == 4
 
     def test_a_fork_is_there_whole_or_not_at_all(self):
-        fork = self.kill_until_done("fork")
+        assert self.kill_until_done("fork", self.assert_untouched) > 5
         assert len(store.read_items("s")) == 4
-        assert len(store.read_items(fork)) == 2
+        assert len(store.read_items(self.other())) == 2
+
+    def test_tokens_are_counted_with_their_items_or_neither_is(self):
+        self.kill_until_done("append", self.assert_untouched)
+        assert len(store.read_items("s")) == 7
+        assert store.get_usage_by_turn("s") == {2: ONE}
+
+    def test_a_lease_is_held_or_not(self):
+        held = []
+
+        def check() -> None:
+            rows = AgentSession.objects.filter(session_id="new")
+            held.extend(row.lease and row.leased_until for row in rows)
+            rows.delete()
+
+        self.kill_until_done("lease", check)
+        # Each would end by itself.
+        assert held and all(held)
+        assert (self.other().lease, self.other().leased_until) == (None, None)
