@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 from unittest import mock, skipIf
 
+from agents import Usage
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, connections, transaction
 from django.test import TransactionTestCase, override_settings
@@ -30,6 +31,7 @@ from agent_sessions.store import transactions
 from tests.clusters import CLUSTERS
 from tests.observer import observe, wait_until
 from tests.processes import finish, start
+from tests.usage_cases import ONE, ONE_OF_THE_SDK, times
 
 User = get_user_model()
 
@@ -400,6 +402,28 @@ class LostAnswerTests(HealingTestCase):
             asyncio.run(main(name, lose))
             assert stored(name) == ["a", "b", "c", "d", "e"]
             assert AgentSession.objects.get(session_id=name).item_count == 5
+
+    def test_tokens_are_counted_once(self):
+        for lose in self.lose_answer, self.lose_commit:
+            name = lose.__name__
+            store.append_items(name, words("a"), usage=ONE)
+
+            async def main(name: str, lose: Any) -> None:
+                session = DjangoSession(name)
+                result = mock.Mock()
+                totals = result.context_wrapper.usage = Usage()
+                await session.get_items(wrapper=result.context_wrapper)
+                totals.add(ONE_OF_THE_SDK)
+                await work_here(lose)
+                await session.add_items(words("b"), wrapper=result.context_wrapper)
+                for _ in range(2):
+                    totals.add(ONE_OF_THE_SDK)
+                    await work_here(lose)
+                    assert await session.store_run_usage(result) == ONE
+                assert not await session.store_run_usage(result)
+
+            asyncio.run(main(name, lose))
+            assert store.get_usage_by_turn(name) == {1: ONE, 2: times(3)}
 
     def test_an_append_is_told_of_as_if_nothing_had_happened(self):
         told: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -33,7 +34,7 @@ from agent_sessions import DjangoSession, store
 from agent_sessions.exceptions import SessionFull
 from agent_sessions.usage import TokenUsage
 from tests.fakes import RUN_CONFIG, FakeModel, call, say
-from tests.usage_cases import ONE, UsageCase, times
+from tests.usage_cases import ONE, ONE_OF_THE_SDK, UsageCase, times
 
 
 def user(text: str) -> dict[str, Any]:
@@ -49,16 +50,7 @@ class CountingModel(FakeModel):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> Any:
         response = await super().get_response(*args, **kwargs)
-        response.usage = Usage(
-            requests=1,
-            input_tokens=10,
-            input_tokens_details=InputTokensDetails(
-                cached_tokens=4, cache_write_tokens=0
-            ),
-            output_tokens=5,
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=2),
-            total_tokens=15,
-        )
+        response.usage = replace(ONE_OF_THE_SDK)
         return response
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:

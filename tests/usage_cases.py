@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from agents import Usage
 from django.test import TransactionTestCase
+from openai.types.responses.response_usage import (
+    InputTokensDetails,
+    OutputTokensDetails,
+)
 
 from agent_sessions import store
 from agent_sessions.usage import TokenUsage
 
 ONE = TokenUsage(1, 10, 4, 5, 2, 15)
+ONE_OF_THE_SDK = Usage(
+    requests=1,
+    input_tokens=10,
+    input_tokens_details=InputTokensDetails(cached_tokens=4, cache_write_tokens=0),
+    output_tokens=5,
+    output_tokens_details=OutputTokensDetails(reasoning_tokens=2),
+    total_tokens=15,
+)
 
 
 def times(count: int) -> TokenUsage:

@@ -58,21 +58,28 @@ def record_usage(
 
     For what no item came with: append_items() takes the usage of its items. Raise
     SessionGone if there is no such session, SessionOwnershipError if it is not open to
-    ``user``; OperationalError if the connection is lost while the database answers,
-    because nobody can tell then whether it was counted.
+    ``user``. Should the connection be lost, it is counted once; too little only if
+    another run of the same turn counts as much in the same moment.
     """
     handle = session_handle(session, user=user, using=using)
+    turn, expected = handle.turn, TokenUsage()
 
     def work(now: SessionHandle, attempt: Attempt) -> bool | None:
+        nonlocal turn, expected
         with write_transaction(now.using):
             pk = now.lock()
             if pk is None:
                 return None
-            turn = now.turn
             if turn is None:
                 turn = now.rows().values_list("next_turn", flat=True).get() - 1
+            rows = TurnUsage.objects.using(now.using).filter(session=pk, turn=turn)
+            row = rows.select_for_update().first()
+            counted = TokenUsage() if row is None else row.usage
+            if attempt.again and expected and not expected.less(counted):
+                # By an earlier try, whose answer was lost.
+                return True
+            expected = counted + usage
             count_usage(pk, turn, usage, using=now.using, now=timezone.now())
-            attempt.sealed = True
         return True
 
     if perform_on(handle, work) is None:
