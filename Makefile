@@ -62,9 +62,12 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@touch $@
 
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
-	concurrency contract forks healing metering ownership rewinding rewinding_killed \
-	rewinding_together statements store_items store_turns taking_back usage \
-	wrappers))
+	concurrency contract forks healing limits metering ownership random_runs \
+	rewinding rewinding_killed rewinding_together statements store_items store_turns \
+	taking_back usage wrappers))
+
+# What of the leases takes the store's other path.
+LEASES := tests/test_leases.py::TogetherTests
 
 CHAT := $(wildcard tests/test_browser_chat*.py)
 
@@ -84,15 +87,15 @@ check-first:
 	TEST_DATABASE=postgresql $(PYTEST) -m browser $(CHAT)
 	TEST_DATABASE=sqlite $(PYTEST) -m browser $(addprefix --ignore=,$(CHAT))
 	@# The store's other path, and psycopg's other way to bind.
-	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE) $(LEASES)
 	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
 
 check-second:
 	TEST_DATABASE=mariadb $(PYTEST)
 	TEST_DATABASE=sqlite $(PYTEST)
 	TEST_DATABASE=sqlite $(PYTEST) -m browser $(CHAT)
-	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE)
-	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE)
+	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE) $(LEASES)
+	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE) $(LEASES)
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml
 	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \

@@ -218,7 +218,7 @@ class ExclusiveTests(TransactionTestCase):
 
     def test_a_loop_that_stood_still_goes_on_if_nobody_has_come(self):
         def stand_still(other: bool) -> None:
-            time.sleep(MOMENT.total_seconds() * 3)
+            time.sleep(MOMENT.total_seconds() * 2.5)
             if other:
                 store.acquire_lease("s")
             connections.close_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agents import AgentsException, RunContextWrapper, Runner, RunState
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TransactionTestCase
 
 from agent_sessions import DjangoSession, store
+from agent_sessions.exceptions import TurnGone
 from agent_sessions.usage import TokenUsage, clean_usage
 from tests.fakes import RUN_CONFIG, call, say
 from tests.test_metering import agent, look_up, refund
@@ -29,6 +30,7 @@ class Plan:
     steps: list[str]
     ending: str
     streamed: bool
+    again: bool
 
 
 PLANS = st.builds(
@@ -36,6 +38,7 @@ PLANS = st.builds(
     steps=STEPS,
     ending=st.sampled_from(["answer", "answer", "error", "turns"]),
     streamed=st.booleans(),
+    again=st.booleans(),
 )
 
 
@@ -65,18 +68,22 @@ def build(plan: Plan) -> Any:
     return agent(*first, moved, tools=tools, handoffs=[rest])
 
 
-async def run(plan: Plan, session: DjangoSession) -> TokenUsage:
-    """Run to the end, through approvals; return what the SDK says was used."""
+async def run(plan: Plan, session: DjangoSession, given: Any = "hello") -> TokenUsage:
+    """
+    Run to the end, through approvals; return what the SDK says was used.
+
+    If the plan says so, take the last turn back, whosever it is, and run again.
+    """
     options: dict[str, Any] = {
         "session": session,
         "run_config": RUN_CONFIG,
         "max_turns": 7,
     }
     support = build(plan)
-    given: Any = "hello"
     options["context"] = context = RunContextWrapper(None)
-    # The model's own error tells of nothing, but was not paid for either.
-    with suppress(RuntimeError):
+    # The model's own error tells of nothing, but was not paid for either. Another run
+    # may take the turn back.
+    with suppress(RuntimeError, TurnGone):
         while True:
             try:
                 if plan.streamed:
@@ -97,7 +104,12 @@ async def run(plan: Plan, session: DjangoSession) -> TokenUsage:
             given.approve(given.get_interruptions()[0])
             options.pop("context", None)
             context = given._context
-    return clean_usage(context.usage)
+    used = clean_usage(context.usage)
+    if plan.again:
+        with suppress(TurnGone):
+            plan, given = replace(plan, again=False), await session.retry()
+            used += await run(plan, session, given)
+    return used
 
 
 class RandomRunTests(TransactionTestCase):
