@@ -142,6 +142,18 @@ class Exclusive:
             self._task.cancel()
 
     async def _release(self) -> None:
+        # To the end, whoever cancels: what waits for a thread would never begin.
+        giving = asyncio.create_task(self._give_back())
+        cancelled = None
+        while not giving.done():
+            try:
+                await asyncio.wait({giving})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _give_back(self) -> None:
         try:
             await self._call(store.release_lease, self._lease)
         except (SessionGone, SessionOwnershipError):

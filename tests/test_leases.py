@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest import mock
 
 from agents import Runner
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connections
-from django.test import TestCase, TransactionTestCase
+from django.test import TestCase, TransactionTestCase, override_settings
 
 from agent_sessions import DjangoSession, store
 from agent_sessions.crossing import close_connections, cross
@@ -189,7 +190,7 @@ class ExclusiveTests(TransactionTestCase):
         broken = mock.Mock(side_effect=OperationalError)
 
         async def main() -> None:
-            async with DjangoSession("s").exclusive(expires_in=MOMENT):
+            async with DjangoSession("s").exclusive(expires_in=MOMENT * 2):
                 with mock.patch.object(store, "renew_lease", broken):
                     await asyncio.sleep(30)
 
@@ -308,6 +309,27 @@ class ExclusiveTests(TransactionTestCase):
         with self.assertNoLogs("agent_sessions"):
             asyncio.run(main())
         assert not AgentSession.objects.exists()
+
+    @override_settings(AGENT_SESSIONS_THREADS=1)
+    def test_who_is_cancelled_on_leaving_gives_it_back(self):
+        async def main() -> None:
+            busy: list[Any] = []
+
+            async def leave() -> None:
+                loop, task = asyncio.get_running_loop(), asyncio.current_task()
+                async with DjangoSession("s").exclusive():
+                    # The only thread has other work, so that giving back must wait.
+                    other = cross(partial(time.sleep, 0.5), using="default")
+                    busy.append(asyncio.create_task(other))
+                    for delay in (0.1, 0.2):
+                        loop.call_later(delay, task.cancel)
+
+            with self.assertRaises(asyncio.CancelledError):
+                await asyncio.create_task(leave())
+            await busy[0]
+
+        asyncio.run(main())
+        assert self.row().lease is None
 
     def test_a_holder_that_is_killed_keeps_it_for_a_while(self):
         code = "from agent_sessions import store; from datetime import timedelta as t\n"
