@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from unittest import mock
 
 import pytest
+from agents import Usage
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.test import TransactionTestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from agent_sessions import store
+from agent_sessions import DjangoSession, store
 from agent_sessions.conf import conf
 from agent_sessions.exceptions import ItemTooLarge, SessionFull, TooManySessions
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.usage import TokenUsage
+from tests.test_concurrency import ConcurrencyTestCase
 
 User = get_user_model()
 
@@ -123,3 +127,37 @@ class LimitTests(TransactionTestCase):
         assert count(**limits) == count()
         if connection.vendor == "postgresql" and not conf.AGENT_SESSIONS_PORTABLE:
             assert count(**limits) == 1
+
+
+class TogetherTests(ConcurrencyTestCase):
+    def test_sixteen_writers_fill_a_session_and_no_more(self):
+        results = self.run_together(*((fill, process, "s") for process in range(4)))
+        row = AgentSession.objects.get()
+        assert row.item_count == row.items.count() == row.next_position == 40
+        assert sum(results) == 40
+        # The tokens of what was refused are spent all the same.
+        assert store.read_usage("s") == TokenUsage(requests=16 * 4)
+
+
+def fill(process: int, session_id: str) -> int:
+    """Let 4 writers store 4 items each in a session of 40; return how many it took."""
+
+    async def write() -> int:
+        session = DjangoSession(session_id)
+        wrapper: Any = mock.Mock(usage=Usage())
+        await session.get_items(wrapper=wrapper)
+        taken = 0
+        for _ in range(4):
+            wrapper.usage.add(Usage(requests=1))
+            try:
+                await session.add_items([user("a")], wrapper=wrapper)
+            except SessionFull:
+                continue
+            taken += 1
+        return taken
+
+    async def main() -> int:
+        return sum(await asyncio.gather(*(write() for _ in range(4))))
+
+    with override_settings(AGENT_SESSIONS_MAX_ITEMS=40):
+        return asyncio.run(main())

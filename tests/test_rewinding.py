@@ -469,6 +469,22 @@ class RunningTests(RewindingTestCase):
         # What it had asked the model is spent all the same.
         assert (await session.get_usage()).requests == 1
 
+    async def test_a_streamed_run_ends_with_it(self):
+        async def take_back() -> str:
+            await DjangoSession("s").retry()
+            return "done"
+
+        bot = agent([call("take_back", call_id="2")], [say("never said")])
+        bot.tools.append(function_tool(take_back))
+        session = DjangoSession("s")
+        result = Runner.run_streamed(bot, "go", session=session, run_config=RUN_CONFIG)
+        with self.assertRaises(TurnGone):
+            async for _ in result.stream_events():
+                pass
+        # The turn before it, which another run still writes to, is as it was.
+        items = await session.get_items()
+        assert items == [ask("a"), answer("b"), ask("c"), called("1")]
+
 
 class WaitingTests(TransactionTestCase):
     """Another transaction holds the session, and commits while a verb waits for it."""
