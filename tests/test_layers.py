@@ -27,7 +27,6 @@ ROWS = [
     {"imports"},
     {"crossing"},
     {"templatetags"},
-    {"leasing", "metering"},
     {"adapter"},
     {"admin"},
     {"api"},
