@@ -136,7 +136,7 @@ def _transcript(request: HttpRequest, row: AgentSession) -> dict[str, Any]:
         for block in turn.blocks
     ]
     is_running = run is not None and run.state == ChatRun.State.RUNNING
-    if is_running and run.pk in talks:
+    if is_running and run.pk in talks and not earlier:
         blocks = _until_question(blocks)  # the rest is told by the run itself
     return {
         "session": row,
@@ -144,6 +144,7 @@ def _transcript(request: HttpRequest, row: AgentSession) -> dict[str, Any]:
         "older_items": page.first if page.has_older else None,
         "run": run,
         "is_running": is_running,
+        "is_newest": not earlier,
         "is_unanswered": bool(blocks) and not _is_answer(blocks[-1]),
         # An older version is to be read, until somebody goes on from it.
         "is_older": row.forked_from is not None and row.archived_at is not None,

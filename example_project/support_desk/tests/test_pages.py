@@ -117,6 +117,13 @@ class PageTests(TestCase):
         self.assertContains(response, "words 149.")
         older = self.client.get(self.url, {"earlier": response.context["older_items"]})
         self.assertContains(older, "words 049.")
+        # What can be done at the session's end is there alone.
+        self.assertContains(response, "Ask again")
+        self.assertNotContains(older, "Ask again")
+        self.assertContains(older, "Later in this session")
+        self.assertContains(
+            older, f"{reverse('transcript', args=[self.row.pk])}?earlier="
+        )
 
     def test_words_may_be_changed_and_pictures_not(self):
         picture = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}

@@ -55,8 +55,8 @@ async function send(form) {
       form.reset();
       delete form.dataset.tried;
     }
-    if (!transcript) {
-      location.assign(session);
+    if (!transcript || location.search) {
+      location.assign(session); // where the answer will be
       return;
     }
     say("");
