@@ -82,6 +82,7 @@ class ChatBrowserCase(SimpleTestCase):
 
 def say(page: Page, text: str) -> None:
     page.get_by_label("Your message").fill(text)
+    page.wait_for_load_state()  # before its script is there, Enter begins a line
     page.keyboard.press("Enter")
 
 
