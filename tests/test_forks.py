@@ -121,6 +121,7 @@ class ForkTests(ForkingTestCase):
         for error, options in (
             (TurnGone, {"before_turn": 2}),
             (ValueError, {"before_turn": 0}),
+            (TypeError, {"before_turn": 1.5}),
             (InvalidTitle, {"title": "x\n"}),
             (SessionOwnershipError, {"user": bob}),
         ):

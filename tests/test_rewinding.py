@@ -101,6 +101,8 @@ class RewindTests(RewindingTestCase):
         for turn in (0, -1):
             with self.assertNumQueries(0), self.assertRaises(ValueError):
                 store.rewind_session("s", before_turn=turn)
+        with self.assertNumQueries(0), self.assertRaises(TypeError):
+            store.rewind_session("s", before_turn=1.5)
         with self.assertRaises(SessionGone):
             store.rewind_session("unknown", before_turn=1)
 

@@ -8,9 +8,11 @@ compaction after the cut has replaced is again what it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from operator import index
 
 from django.db.models import Q
 
@@ -56,6 +58,17 @@ class Cut:
             items.filter(position=position).update(turn=turn)
         if self.restored:
             items.filter(replaced_at__in=self.restored).update(replaced_at=None)
+
+
+def cut_before(turn: int) -> Callable[[SessionItemQuerySet], Cut]:
+    """
+    Return find_cut() for this turn.
+
+    Raise ValueError unless it is 1 or higher, TypeError unless it is an integer.
+    """
+    if index(turn) < 1:
+        raise ValueError("Turns are numbered from 1; clear_session() removes them all.")
+    return partial(find_cut, turn=turn)
 
 
 def find_cut(items: SessionItemQuerySet, turn: int) -> Cut:

@@ -19,7 +19,7 @@ from agent_sessions.identifiers import new_session_id, uuid7
 from agent_sessions.models import AgentSession
 from agent_sessions.signals import session_created
 from agent_sessions.store.announcements import announce
-from agent_sessions.store.cuts import Cut, find_cut
+from agent_sessions.store.cuts import Cut, cut_before
 from agent_sessions.store.handles import (
     Session,
     SessionHandle,
@@ -56,8 +56,7 @@ def fork_session(
     there is no such session, SessionOwnershipError if it is not open to ``user``.
     """
     handle = session_handle(session, user=user, using=using)
-    if before_turn is not None and before_turn < 1:
-        raise ValueError("Turn 0 has no beginning to fork before.")
+    choose = None if before_turn is None else cut_before(before_turn)
     if title is not None:
         clean_title(title)
     key, moment = uuid7(), timezone.now()
@@ -73,9 +72,7 @@ def fork_session(
                 return None
             source = now.rows().select_for_update().get()
             refuse_changed(source, revisions)
-            cut = None
-            if before_turn is not None:
-                cut = find_cut(locked_items(pk, now.using), before_turn)
+            cut = choose and choose(locked_items(pk, now.using))
             copy = draft_copy(source, key, moment)
             if title is not None:
                 copy.title = title

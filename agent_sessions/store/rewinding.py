@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -21,7 +20,7 @@ from agent_sessions.models import AgentSession, SessionItem, SessionItemQuerySet
 from agent_sessions.shapes import Item, item_role
 from agent_sessions.signals import session_created, session_rewound
 from agent_sessions.store.announcements import announce
-from agent_sessions.store.cuts import Cut, InsideSummary, find_cut
+from agent_sessions.store.cuts import Cut, InsideSummary, cut_before, find_cut
 from agent_sessions.store.forks import copy_session, draft_copy
 from agent_sessions.store.handles import (
     Session,
@@ -89,7 +88,7 @@ def rewind_session(
     written by a compaction, ValueError unless it is 1 or higher, SessionGone if there
     is no such session, SessionOwnershipError if it is not open to ``user``.
     """
-    choose = _cut_before(before_turn)
+    choose = cut_before(before_turn)
     handle = session_handle(session, user=user, using=using)
     return _rewind(handle, choose, keep).items
 
@@ -111,7 +110,7 @@ def take_back_turns(
     With ``revisions`` the row must have one of them: raise SessionChanged. In all three
     cases nothing is done.
     """
-    choose = _cut_before(before_turn)
+    choose = cut_before(before_turn)
     handle = session_handle(session, user=user, using=using)
 
     def refuse(now: SessionHandle, row: AgentSession) -> None:
@@ -141,12 +140,6 @@ def retry_session(
             break
         items.append(item)
     return items
-
-
-def _cut_before(turn: int) -> Callable[[SessionItemQuerySet], Cut]:
-    if turn < 1:
-        raise ValueError("Turn 0 has no beginning; clear_session() removes all items.")
-    return partial(find_cut, turn=turn)
 
 
 def _rewind(
