@@ -12,7 +12,7 @@ from unittest import mock
 
 from agents import Runner
 from django.contrib.auth import get_user_model
-from django.db import OperationalError, connections
+from django.db import OperationalError, connection, connections
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from agent_sessions import DjangoSession, store
@@ -70,6 +70,24 @@ class LeaseTests(TestCase):
         for none in (timedelta(0), timedelta(-1)):
             with self.assertNumQueries(0), self.assertRaises(ValueError):
                 store.acquire_lease("t", expires_in=none)
+
+    def test_clocks_that_are_set_forward_end_no_lease(self):
+        sets = {
+            "postgresql": "SET LOCAL TIME ZONE '{}'",
+            "mysql": "SET time_zone = '{}'",
+            "sqlite": "SELECT '{}'",
+        }
+        store.acquire_lease("s", expires_in=timedelta(hours=1))
+        row = AgentSession.objects.get()
+        with connection.cursor() as cursor:
+            cursor.execute(sets[connection.vendor].format("+05:00"))
+            try:
+                with self.assertRaises(SessionBusy):
+                    store.acquire_lease("s")
+                with self.assertRaises(SessionBusy):
+                    store.take_back_turns(row, before_turn=1)
+            finally:
+                cursor.execute(sets[connection.vendor].format("+00:00"))
 
     def test_it_is_for_whom_the_session_is(self):
         alice, bob = (User.objects.create(username=name) for name in "ab")

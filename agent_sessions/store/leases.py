@@ -34,7 +34,9 @@ from agent_sessions.store.transactions import Attempt, write_transaction
 LEASE_TIME = timedelta(seconds=30)
 
 
-class _Clock(Now):
+class Clock(Now):
+    """The time of the database, by which leases end."""
+
     def as_mysql(
         self, compiler: Any, connection: Any, **context: Any
     ) -> tuple[str, Any]:
@@ -63,11 +65,11 @@ def acquire_lease(
     if expires_in <= timedelta(0):
         raise ValueError("A lease lasts for some time.")
     key = uuid7() if lease is None else lease
-    free = Q(lease=None) | Q(lease=key) | Q(leased_until__lte=_Clock())
+    free = Q(lease=None) | Q(lease=key) | Q(leased_until__lte=Clock())
 
     def work(now: SessionHandle, attempt: Attempt) -> tuple[UUID, bool] | None:
         with write_transaction(now.using):
-            taken = {"lease": key, "leased_until": _Clock() + expires_in}
+            taken = {"lease": key, "leased_until": Clock() + expires_in}
             made = None
             if not now.rows().filter(free).update(**taken):
                 if now.pk is None and not now.rows().exists():
@@ -107,7 +109,7 @@ def renew_lease(
     def work(now: SessionHandle, attempt: Attempt) -> bool | None:
         with write_transaction(now.using):
             held = now.rows().filter(lease=lease)
-            if held.update(leased_until=_Clock() + expires_in):
+            if held.update(leased_until=Clock() + expires_in):
                 return True
             _refuse_busy(now)
         return None
@@ -136,7 +138,7 @@ def refuse_leased(handle: SessionHandle, row: AgentSession) -> None:
     if row.lease is None:
         return
     # A locking read, as for the row: not from a snapshot that is older.
-    held = handle.rows().select_for_update().filter(leased_until__gt=_Clock())
+    held = handle.rows().select_for_update().filter(leased_until__gt=Clock())
     if held.values_list("pk").first() is not None:
         raise SessionBusy("A run holds the session.")
 

@@ -5,10 +5,10 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from agent_sessions.models import AgentSession
+from agent_sessions.store.leases import Clock
 
 
 class ChatRunQuerySet(models.QuerySet["ChatRun"]):
@@ -17,7 +17,7 @@ class ChatRunQuerySet(models.QuerySet["ChatRun"]):
 
     def abandoned(self) -> ChatRunQuerySet:
         """Return the runs that cannot say how they ended: their process was killed."""
-        held = Q(session__lease=F("pk"), session__leased_until__gt=Now())
+        held = Q(session__lease=F("pk"), session__leased_until__gt=Clock())
         return self.running().exclude(held)
 
 
