@@ -12,12 +12,12 @@ from agent_sessions.api.filters import (
     MAX_POSITION,
     WORDS_MAX_LENGTH,
     Flag,
+    LimitedQuery,
     Names,
     PagedQuery,
     Query,
     ScopedQuery,
 )
-from agent_sessions.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
 from agent_sessions.models import SessionItemQuerySet
 from agent_sessions.shapes import ROLE_MAX_LENGTH, TYPE_MAX_LENGTH
 
@@ -69,7 +69,7 @@ class ItemListQuery(PagedQuery, ItemQuery):
         return rows
 
 
-class TranscriptQuery(ScopedQuery):
+class TranscriptQuery(LimitedQuery):
     before = serializers.IntegerField(
         min_value=0,
         max_value=MAX_POSITION,
@@ -83,9 +83,6 @@ class TranscriptQuery(ScopedQuery):
         required=False,
         help_text="Items just after this position; -1 begins with the first.",
     )
-    limit = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
-    )
 
     def validate(self, attrs: Any) -> Any:
         if "before" in attrs and "after" in attrs:
@@ -93,16 +90,13 @@ class TranscriptQuery(ScopedQuery):
         return attrs
 
 
-class TurnListQuery(ScopedQuery):
+class TurnListQuery(LimitedQuery):
     before = serializers.IntegerField(
         min_value=0,
         max_value=MAX_POSITION,
         required=False,
         help_text="Turns before the one of this number. Without it the newest are "
         "given.",
-    )
-    limit = serializers.IntegerField(
-        min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
     )
     search = serializers.CharField(
         max_length=WORDS_MAX_LENGTH,

@@ -103,12 +103,15 @@ class ScopedQuery(Query):
     )
 
 
-class PagedQuery(ScopedQuery):
-    cursor = serializers.CharField(
-        max_length=500, required=False, help_text="From `next` or `previous`."
-    )
+class LimitedQuery(ScopedQuery):
     limit = serializers.IntegerField(
         min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE
+    )
+
+
+class PagedQuery(LimitedQuery):
+    cursor = serializers.CharField(
+        max_length=500, required=False, help_text="From `next` or `previous`."
     )
 
 
