@@ -89,6 +89,20 @@ class TakingBackTests(TestCase):
         store.clear_session(self.row, unless_leased=True)
         assert store.read_items(self.row) == []
 
+    def test_no_run_goes_on_in_what_a_person_has_cleared(self):
+        run = store.session_handle("s", user=self.alice)
+        store.append_items(run, [ask("d"), called("2")])
+        store.clear_session(self.row, unless_leased=True)
+        for session in (run, self.row):
+            with self.assertRaises(TurnGone):
+                store.append_items(session, [output("2")])
+        with self.assertRaises(TurnGone):
+            store.append_items(run, [answer("d")])
+        assert self.stored().item_count == 0
+        store.append_items(run, [ask("e")])
+        store.append_items(run, [answer("f")])
+        assert [turn.number for turn in store.get_turns(self.row)] == [4]
+
     def test_what_was_changed_since_is_left_alone(self):
         store.update_session(self.row, title="Other")
         for verb in (

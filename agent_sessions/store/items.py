@@ -156,10 +156,12 @@ def clear_session(
     """
     Remove all items; the session stays, with its owner, title and metadata.
 
-    With ``unless_leased`` raise SessionBusy while a run holds the session; with
-    ``revisions`` the row must have one of them, else SessionChanged is raised. Raise
-    SessionOwnershipError if the session is not open to ``user``, SessionGone if it was
-    deleted. A session that never was is left so.
+    With ``unless_leased``, for a person, raise SessionBusy while a run holds the
+    session; a run that does not and still writes gets TurnGone. With ``revisions`` the
+    row must have one of them, else SessionChanged is raised.
+
+    Raise SessionOwnershipError if the session is not open to ``user``, SessionGone if
+    it was deleted. A session that never was is left so.
     """
     handle = session_handle(session, user=user, using=using)
     clear = statements(handle.using).clear
@@ -172,6 +174,7 @@ def clear_session(
             refuse_changed(row, revisions)
             if unless_leased:
                 refuse_leased(now, row)
+                now.rows().update(rewound_before=row.next_turn)
             return clear(now, attempt)
 
     bound = unless_leased or revisions is not None
