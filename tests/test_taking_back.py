@@ -64,6 +64,12 @@ class TakingBackTests(TestCase):
         assert rewound.items == [ITEMS[2], ITEMS[4]]
         assert rewound.session.item_count == 2
 
+    @override_settings(AGENT_SESSIONS_MAX_SESSIONS=1)
+    def test_a_row_that_stays_is_not_told_to_be_removed(self):
+        SessionItem.objects.filter(session=self.row, position=3).update(data="{")
+        with self.assertNoLogs("agent_sessions"), self.assertRaises(TooManySessions):
+            store.take_back_turns(self.row, before_turn=2, keep=True)
+
     def test_while_a_run_holds_the_session_people_wait(self):
         lease = store.acquire_lease(self.row)
         for verb in (

@@ -120,7 +120,8 @@ def read_items(
         window = min(window * 2, _MAX_LIMIT)
     if len(valid) < len(items):
         pairs = zip(rows, items, strict=True)
-        _warn(handle, [row[0] for row, item in pairs if item is None], "skipped")
+        broken = [row[0] for row, item in pairs if item is None]
+        warn_broken(handle.pk, broken, "skipped")
     return valid if limit is None else valid[-limit:] if limit else []
 
 
@@ -141,7 +142,7 @@ def pop_item(
         return None
     handle.pin(popped.session)
     if popped.broken:
-        _warn(handle, popped.broken, "removed")
+        warn_broken(handle.pk, popped.broken, "removed")
     return popped.item
 
 
@@ -207,10 +208,11 @@ def fetch_rows(
     return found.rows
 
 
-def _warn(handle: SessionHandle, positions: list[int], verb: str) -> None:
+def warn_broken(session: UUID | None, positions: list[int], verb: str) -> None:
+    """Log which rows of a session do not decode, and what became of them."""
     logger.warning(
         "Rows of session %s do not decode and were %s: positions %s.",
-        handle.pk,
+        session,
         verb,
         ", ".join(map(str, sorted(positions))),
     )

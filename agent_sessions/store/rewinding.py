@@ -7,7 +7,6 @@ turn that is gone is told so (TurnGone), and what it began is not written by hal
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from agent_sessions.store.handles import (
     row_handle,
     session_handle,
 )
+from agent_sessions.store.items import warn_broken
 from agent_sessions.store.leases import refuse_leased
 from agent_sessions.store.limits import refuse_many
 from agent_sessions.store.owners import User
@@ -36,8 +36,6 @@ from agent_sessions.store.previews import read_preview
 from agent_sessions.store.sessions import refuse_changed
 from agent_sessions.store.statements.open_turns import locked_items
 from agent_sessions.store.transactions import Attempt, write_transaction
-
-logger = logging.getLogger("agent_sessions")
 
 _CHUNK = 20
 # What Runner.run() takes as input, beside the user's message.
@@ -60,6 +58,11 @@ class Rewound:
     def items(self) -> list[Item]:
         """The items that were removed; rows that do not decode are none."""
         return [row.data for row in self.rows if isinstance(row.data, dict)]
+
+    @property
+    def broken(self) -> list[int]:
+        """The positions of rows that do not decode."""
+        return [row.position for row in self.rows if not isinstance(row.data, dict)]
 
     @property
     def opening(self) -> list[Item]:
@@ -164,7 +167,8 @@ def _rewind(
             if refuse is not None:
                 refuse(now, row)
             cut = choose(items)
-            rewound = Rewound(cut, row, _read(items, cut))
+            rows = list(items.filter(cut.behind()).order_by("position"))
+            rewound = Rewound(cut, row, rows)
             tried.append(rewound)
             if keep:
                 kept = rewound.kept = draft_copy(row, key, timezone.now())
@@ -179,6 +183,8 @@ def _rewind(
     if rewound is None:
         raise SessionGone("There is no such session.")
     handle.pin(rewound.session.pk)
+    if broken := rewound.broken:
+        warn_broken(rewound.session.pk, broken, "removed")
     if rewound.kept is not None:
         announce(session_created, row_handle(rewound.kept), key)
     announce(
@@ -205,18 +211,6 @@ def _find_last_cut(items: SessionItemQuerySet) -> Cut:
             # The copy of a message: the message itself comes next.
             continue
     raise TurnGone("The session has no turn to retry.")
-
-
-def _read(items: SessionItemQuerySet, cut: Cut) -> list[SessionItem]:
-    rows = list(items.filter(cut.behind()).order_by("position"))
-    broken = [row.position for row in rows if not isinstance(row.data, dict)]
-    if broken:
-        logger.warning(
-            "Rows of session %s do not decode and were removed: positions %s.",
-            rows[0].session_id,
-            ", ".join(map(str, broken)),
-        )
-    return rows
 
 
 def _remove(items: SessionItemQuerySet, rewound: Rewound) -> None:
