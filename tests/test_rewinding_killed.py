@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +43,21 @@ def do_and_die(verb: str, statements: int) -> None:
                 store.release_lease("new", lease)
 
 
+def kill_children(verb: str) -> None:
+    """Do it in a fork for each number read, and print how the fork has ended."""
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            try:
+                do_and_die(verb, int(line))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
 class KilledTests(TransactionTestCase):
     def setUp(self):
         turns = [[{"role": role, "content": "a"}] for role in ("user", "assistant")] * 2
@@ -49,15 +66,18 @@ class KilledTests(TransactionTestCase):
 
     def kill_until_done(self, verb: str, check: Callable[[], None]) -> int:
         """Kill it later and later, until it ends; return how often, each checked."""
-        for statements in range(50):
-            code = f"from {__name__} import do_and_die as f; f({verb!r}, {statements})"
-            process = start(code)
-            _, errors = process.communicate(timeout=60)
-            assert list(store.check_sessions()) == []
-            if process.returncode == 0:
-                return statements
-            assert process.returncode == -signal.SIGKILL, errors
-            check()
+        with start(f"from {__name__} import kill_children as f; f({verb!r})") as parent:
+            assert parent.stdin and parent.stdout and parent.stderr
+            for statements in range(50):
+                print(statements, file=parent.stdin, flush=True)
+                status = parent.stdout.readline().strip()
+                assert list(store.check_sessions()) == []
+                if status == "0":
+                    return statements
+                if status != str(-signal.SIGKILL):
+                    parent.stdin.close()
+                    raise AssertionError(parent.stderr.read())
+                check()
         raise AssertionError("It does not end.")
 
     def other(self) -> AgentSession:
