@@ -30,7 +30,7 @@ class ImportCase:
         )
         return output.getvalue()
 
-    def fail(self, *arguments, source=None, saying=""):
+    def assert_fails(self, *arguments, source=None, saying=""):
         with self.assertRaisesMessage(CommandError, saying) as caught:
             self.run_import(*arguments, source=source)
         assert "secret" not in str(caught.exception)

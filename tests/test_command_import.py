@@ -51,7 +51,7 @@ class IdTests(ImportCase, TestCase):
     def test_a_conflict_is_an_error_or_skipped_or_renamed(self):
         write_rows(self.path, {"a": ['{"role": "user"}'], "b": ["{}"]})
         store.append_items("a", [{"content": "secret, and here first"}])
-        self.fail(saying="1 imported, 1 conflict")
+        self.assert_fails(saying="1 imported, 1 conflict")
         assert "1 skipped" in self.run_import("--on-conflict", "skip")
         assert AgentSession.objects.count() == 2
         said = self.run_import("--on-conflict", "rename")
@@ -71,31 +71,31 @@ class IdTests(ImportCase, TestCase):
 
 class FaultTests(ImportCase, TestCase):
     def test_sources_that_are_none_are_explained(self):
-        self.fail(saying="No such file")
-        self.fail(source=self.path.parent, saying="Is a directory")
+        self.assert_fails(saying="No such file")
+        self.assert_fails(source=self.path.parent, saying="Is a directory")
         self.path.write_text("secret")
-        self.fail(saying="neither an SQLite database nor an export")
+        self.assert_fails(saying="neither an SQLite database nor an export")
         self.path.write_bytes(b"")
-        self.fail(saying="neither an SQLite database nor an export")
+        self.assert_fails(saying="neither an SQLite database nor an export")
         self.path.write_bytes(b"SQLite format 3\0" + b"secret" * 1000)
-        self.fail(saying="The source cannot be read")
+        self.assert_fails(saying="The source cannot be read")
         self.path.unlink()
         sqlite3.connect(self.path).close()
-        self.fail("--format", "sqlite", saying="no table 'agent_sessions'")
-        self.fail("--format", "jsonl", saying="Line 1 is broken or was cut off")
+        self.assert_fails("--format", "sqlite", saying="no table 'agent_sessions'")
+        self.assert_fails("--format", "jsonl", saying="Line 1 is broken or was cut off")
 
     def test_a_name_that_no_file_can_have_is_explained(self):
-        self.fail(source="a" * 300, saying="File name too long")
+        self.assert_fails(source="a" * 300, saying="File name too long")
 
     def test_tables_of_another_kind_are_explained(self):
         with closing(sqlite3.connect(self.path)) as file:
             file.execute("CREATE TABLE agent_sessions (x)")
             file.execute("CREATE TABLE agent_messages (y)")
-        self.fail(saying="no such column")
+        self.assert_fails(saying="no such column")
 
     def test_an_empty_source_is_no_success(self):
         write_rows(self.path, {})
-        self.fail(saying="There are no sessions in the source.")
+        self.assert_fails(saying="There are no sessions in the source.")
 
     def test_a_locked_source_is_waited_for_but_not_for_ever(self):
         write_rows(self.path, {"a": ["{}"]})
@@ -105,7 +105,7 @@ class FaultTests(ImportCase, TestCase):
         ):
             file.execute("PRAGMA journal_mode = DELETE")
             file.execute("BEGIN EXCLUSIVE")
-            self.fail(saying="database is locked")
+            self.assert_fails(saying="database is locked")
             file.execute("ROLLBACK")
             self.run_import()
 
@@ -125,21 +125,23 @@ class FaultTests(ImportCase, TestCase):
         write_rows(self.path, {"a": ['{"content": "secret"}']})
         full = OperationalError("database or disk is full")
         with mock.patch.object(store_imports, "insert_placed", side_effect=full):
-            self.fail(saying="The database failed: database or disk is full.")
+            self.assert_fails(saying="The database failed: database or disk is full.")
         assert not AgentSession.objects.exists()
 
     def test_rights_that_are_missing_are_named(self):
         write_rows(self.path, {"a": ['{"content": "secret"}']})
         refused = ProgrammingError("permission denied for table x\nHINT: secret")
         with mock.patch.object(store_imports, "insert_placed", side_effect=refused):
-            self.fail(saying="The database failed: permission denied for table x.")
+            self.assert_fails(
+                saying="The database failed: permission denied for table x."
+            )
         assert not AgentSession.objects.exists()
 
     def test_what_a_database_says_of_values_is_not_repeated(self):
         write_rows(self.path, {"a": ['{"content": "secret"}']})
         odd = DataError("value secret is too long")
         with mock.patch.object(store_imports, "insert_placed", side_effect=odd):
-            self.fail(saying="The database failed: DataError.")
+            self.assert_fails(saying="The database failed: DataError.")
 
     def test_what_is_stored_otherwise_than_it_was_read_is_reported(self):
         write_rows(self.path, {"a": ['{"content": "secret"}'] * 3})
@@ -149,7 +151,7 @@ class FaultTests(ImportCase, TestCase):
             insert(list(items)[:-1], using=using)
 
         with mock.patch.object(store_imports, "insert_placed", lose_one):
-            self.fail(saying="1 different")
+            self.assert_fails(saying="1 different")
 
     def test_wrong_arguments_are_explained(self):
         write_rows(self.path, {"a": ["{}"]})
@@ -161,7 +163,7 @@ class FaultTests(ImportCase, TestCase):
             ("--format", "x"),
         ):
             with self.subTest(arguments):
-                self.fail(*arguments)
+                self.assert_fails(*arguments)
         assert not AgentSession.objects.exists()
 
     def test_an_item_that_the_database_does_not_take_is_refused(self):
@@ -172,13 +174,13 @@ class FaultTests(ImportCase, TestCase):
         }
         for name, value in limits.items():
             self.enterContext(mock.patch(name, value))
-        self.fail(saying="1 refused, 1 imported")
+        self.assert_fails(saying="1 imported, 1 refused")
         assert AgentSession.objects.get().session_id == "b"
 
     def test_too_much_metadata_is_refused(self):
         write_rows(self.path, {"x" * 300: ["{}"]})
         with override_settings(AGENT_SESSIONS_METADATA_MAX_BYTES=100):
-            self.fail("--on-bad-id", "rename", saying="1 refused")
+            self.assert_fails("--on-bad-id", "rename", saying="1 refused")
 
     @override_settings(USE_TZ=False)
     def test_a_project_without_time_zones_keeps_local_times(self):
@@ -248,7 +250,7 @@ class RaceTests(ImportCase, TestCase):
             return found
 
         with mock.patch.object(store, "find_taken", race):
-            self.fail(saying="1 imported, 1 conflict")
+            self.assert_fails(saying="1 imported, 1 conflict")
         assert store.read_items("a") == [{"content": "first"}]
 
     def test_a_user_who_is_deleted_meanwhile_ends_only_their_sessions(self):

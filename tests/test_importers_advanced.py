@@ -226,7 +226,7 @@ class LineageTests(Fixture, TestCase):
 
     def test_forks_of_a_session_that_stays_out_are_linked_when_it_comes(self):
         store.append_items("s", ask("somebody else's"))
-        self.fail(saying="2 imported, 1 conflict")
+        self.assert_fails(saying="2 imported, 1 conflict")
         assert self.origins() == {"s~b": None, "s~c": "s~b"}
         output = self.run_import("--on-conflict", "rename")
         assert "1 imported, 1 continued, 1 already there" in output
@@ -238,7 +238,7 @@ class LineageTests(Fixture, TestCase):
             "UPDATE message_structure SET branch_id = 'x' || char(7) || 'y'"
             " WHERE branch_id = 'b'"
         )
-        self.fail(saying="2 imported, 1 refused")
+        self.assert_fails(saying="2 imported, 1 refused")
         assert "1 imported" in self.run_import("--on-bad-id", "rename")
         (row,) = store.get_forks("s")[:1]
         assert (row.title, row.metadata["imported"]["branch"]) == ("", "x\x07y")
@@ -424,7 +424,7 @@ class BrokenStructureTests(Fixture, TestCase):
         self.execute(
             "ALTER TABLE message_structure RENAME COLUMN sequence_number TO number"
         )
-        self.fail(saying="The source cannot be read: no such column")
+        self.assert_fails(saying="The source cannot be read: no such column")
         assert not AgentSession.objects.exists()
 
 

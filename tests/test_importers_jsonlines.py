@@ -118,7 +118,7 @@ class JSONLinesTests(ImportCase, TestCase):
         path = self.export()
         AgentSession.objects.all().delete()
         self.ann.delete()
-        self.fail(source=path, saying="2 imported, 1 refused")
+        self.assert_fails(source=path, saying="2 imported, 1 refused")
         assert not AgentSession.objects.filter(session_id="owned").exists()
 
     def test_a_copy_has_keys_of_its_own(self):
@@ -138,14 +138,14 @@ class JSONLinesTests(ImportCase, TestCase):
         lines = self.export().read_bytes().splitlines(keepends=True)
         AgentSession.objects.all().delete()
         self.path.write_bytes(b"".join(lines[:10]) + lines[10][:-5])
-        self.fail(saying="1 refused")
+        self.assert_fails(saying="1 refused")
         self.path.write_bytes(b"".join(lines[:10]))
-        self.fail(saying="1 refused")
+        self.assert_fails(saying="1 refused")
         assert not AgentSession.objects.exists()
         # Between two sessions: those before come in, and the rest is missed.
         whole = [n for n, line in enumerate(lines) if line.startswith(b'{"session"')]
         self.path.write_bytes(b"".join(lines[: whole[2]]))
-        self.fail(saying="The source was cut off")
+        self.assert_fails(saying="The source was cut off")
         assert AgentSession.objects.count() == 2
 
     def test_a_file_that_is_changed_meanwhile_gives_nobody_anothers_items(self):
@@ -159,13 +159,13 @@ class JSONLinesTests(ImportCase, TestCase):
 
     def test_what_cannot_be_read_twice_is_explained(self):
         os.mkfifo(self.path)
-        self.fail("--format", "jsonl", saying="no file that can be read twice")
+        self.assert_fails("--format", "jsonl", saying="no file that can be read twice")
 
     def test_an_owner_without_a_name_does_not_make_it_anonymous(self):
         lines = self.export().read_text().replace('"username":"ann"', '"username":""')
         AgentSession.objects.all().delete()
         self.path.write_text(lines)
-        self.fail(saying="1 refused")
+        self.assert_fails(saying="1 refused")
         assert not AgentSession.objects.filter(session_id="owned").exists()
 
     def test_what_we_never_wrote_is_refused_by_line(self):
@@ -192,7 +192,7 @@ class JSONLinesTests(ImportCase, TestCase):
         ):
             with self.subTest(broken[:60]):
                 self.path.write_text(f"{header}\n{broken}\n{item}\n")
-                self.fail(saying="Line 2 ")
+                self.assert_fails(saying="Line 2 ")
         for broken in (
             change(item, "item", position="secret"),
             change(item, "item", position=2**31),
@@ -211,11 +211,11 @@ class JSONLinesTests(ImportCase, TestCase):
             with self.subTest(broken[:60]):
                 text = broken.replace('{"item": ', '{"item":', 1)
                 self.path.write_text(f"{header}\n{session}\n{text}\n")
-                self.fail(saying="1 refused")
+                self.assert_fails(saying="1 refused")
         assert not AgentSession.objects.exists()
 
     def test_other_files_are_not_taken_for_exports(self):
         self.path.write_text('{"format": "agent_sessions", "version": 99}\n')
-        self.fail(saying="has version 99")
+        self.assert_fails(saying="has version 99")
         self.path.write_text('{"role": "user", "content": "secret"}\n')
-        self.fail(saying="not an export")
+        self.assert_fails(saying="not an export")

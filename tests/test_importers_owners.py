@@ -97,8 +97,10 @@ class OwnerTests(ImportCase, TestCase):
 
     def test_anothers_session_is_a_conflict(self):
         store.create_session(None, session_id=self.id)
-        self.fail("--map-user", r"pattern:user-(?P<user>\d+)-", saying="1 conflict")
-        self.fail(saying="1 conflict")
+        self.assert_fails(
+            "--map-user", r"pattern:user-(?P<user>\d+)-", saying="1 conflict"
+        )
+        self.assert_fails(saying="1 conflict")
 
     def test_wrong_rules_are_explained(self):
         csv = self.path.with_suffix(".csv")
@@ -111,20 +113,32 @@ class OwnerTests(ImportCase, TestCase):
             (f"csv:{csv}", "The owners cannot be read"),
         ):
             with self.subTest(rule):
-                self.fail("--map-user", rule, saying=saying)
+                self.assert_fails("--map-user", rule, saying=saying)
         csv.write_text("id,owner\n")
-        self.fail("--map-user", f"csv:{csv}", saying="the columns are session_id and")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="the columns are session_id and"
+        )
         csv.write_text("session_id,user,user\na,1,2\n")
-        self.fail("--map-user", f"csv:{csv}", saying="the columns are session_id and")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="the columns are session_id and"
+        )
         csv.write_text('session_id,user\n"a\n,1\n')
-        self.fail("--map-user", f"csv:{csv}", saying="not a whole CSV file in UTF-8")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="not a whole CSV file in UTF-8"
+        )
         csv.write_text("session_id,user\na,1\na,2\n")
-        self.fail("--map-user", f"csv:{csv}", saying="line 3: the session has two")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="line 3: the session has two"
+        )
         csv.write_text("session_id,user\na,Doe, Jane\n")
-        self.fail("--map-user", f"csv:{csv}", saying="line 2: there are more columns")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="line 2: there are more columns"
+        )
         csv.write_bytes(b"session_id,user\n\xff,1\n")
-        self.fail("--map-user", f"csv:{csv}", saying="not a whole CSV file in UTF-8")
-        self.fail("--user-field", "shoe_size", saying="Users have no field")
+        self.assert_fails(
+            "--map-user", f"csv:{csv}", saying="not a whole CSV file in UTF-8"
+        )
+        self.assert_fails("--user-field", "shoe_size", saying="Users have no field")
         assert not AgentSession.objects.exists()
 
     def test_metadata_of_the_source_can_name_the_owner(self):

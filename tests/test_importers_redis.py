@@ -140,7 +140,7 @@ class RedisTests(ImportCase, TestCase):
         store.create_session(ann, session_id="a")
         self.write("a")
         self.redis.delete("agents:session:a")
-        self.fail(source=self.url, saying="1 conflict")
+        self.assert_fails(source=self.url, saying="1 conflict")
         assert store.read_items("a", user=ann) == []
 
     def test_a_session_that_went_on_is_caught_up_with(self):

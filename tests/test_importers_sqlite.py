@@ -128,7 +128,7 @@ class SQLiteTests(ImportCase, TestCase):
     def test_custom_tables_are_named(self):
         tables = {"sessions_table": "mine", "messages_table": "my_items"}
         write_sqlite(self.path, "a", **tables)
-        self.fail(saying="The source has no table 'agent_sessions'.")
+        self.assert_fails(saying="The source has no table 'agent_sessions'.")
         self.run_import("--sessions-table", "mine", "--messages-table", "MY_ITEMS")
         assert AgentSession.objects.get().item_count == 9
 
@@ -177,7 +177,7 @@ class SQLiteTests(ImportCase, TestCase):
         async_to_sync(session.add_items)([{"role": "user", "content": "there"}])
         session.close()
         before = snapshot()
-        self.fail(saying="1 conflict")
+        self.assert_fails(saying="1 conflict")
         assert snapshot() == before
 
     def test_a_dry_run_writes_nothing_and_says_the_same(self):
