@@ -14,6 +14,7 @@ from agent_sessions import store
 from agent_sessions.exceptions import InvalidSource
 from agent_sessions.importers.opening import open_source
 from agent_sessions.models import AgentSession
+from agent_sessions.outcomes import Kind
 from agent_sessions.usage import TokenUsage
 from tests.imports import ImportCase
 from tests.nasty import NASTY_ITEMS
@@ -172,6 +173,7 @@ class JSONLinesTests(ImportCase, TestCase):
         lines = self.export().read_text().splitlines()
         AgentSession.objects.all().delete()
         header, session, item = lines[0], lines[1], lines[2]
+        end = json.dumps({"end": {"sessions": 1}})
 
         def change(line, kind, **values):
             return json.dumps({kind: {**json.loads(line)[kind], **values}})
@@ -189,6 +191,14 @@ class JSONLinesTests(ImportCase, TestCase):
             change(session, "session", preview="secret\ud800"),
             change(session, "session", created_at="0001-01-01T00:00:00+23:59"),
             change(session, "session", owned_at="9999-12-31T23:59:59-23:59"),
+            change(session, "session", usage="secret"),
+            change(session, "session", usage=[[1, "secret", *[0] * 6]]),
+            change(session, "session", usage=[[-1, "2026-01-01", *[0] * 6]]),
+            change(session, "session", usage=[[1, "2026-01-01", *[0] * 5]]),
+            change(session, "session", usage=[[1, "2026-01-01", *[0] * 5, -1]]),
+            # Two of them no database could add up.
+            change(session, "session", usage=[[1, "2026-01-01", *[0] * 5, 2**62]]),
+            change(session, "session", usage=[[1, "2026-01-01", *[0] * 6]] * 2),
         ):
             with self.subTest(broken[:60]):
                 self.path.write_text(f"{header}\n{broken}\n{item}\n")
@@ -210,8 +220,11 @@ class JSONLinesTests(ImportCase, TestCase):
         ):
             with self.subTest(broken[:60]):
                 text = broken.replace('{"item": ', '{"item":', 1)
-                self.path.write_text(f"{header}\n{session}\n{text}\n")
-                self.assert_fails(saying="1 refused")
+                self.path.write_text(f"{header}\n{session}\n{text}\n{end}\n")
+                (outcome,) = self.outcomes()
+                assert outcome.kind == Kind.REFUSED
+                assert outcome.note.startswith("Line 3 ")
+                assert "secret" not in outcome.note
         assert not AgentSession.objects.exists()
 
     def test_other_files_are_not_taken_for_exports(self):

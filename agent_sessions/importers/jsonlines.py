@@ -14,10 +14,15 @@ from uuid import UUID
 
 from agent_sessions.encoding import encode_item
 from agent_sessions.exceptions import InvalidItem, InvalidSource
-from agent_sessions.importers.records import SourceItem, SourceItems, SourceSession
+from agent_sessions.importers.records import (
+    SourceItem,
+    SourceItems,
+    SourceSession,
+    is_count,
+)
 from agent_sessions.jsonlines import FORMAT, VERSION
 from agent_sessions.store.imports import TurnUse
-from agent_sessions.usage import TokenUsage
+from agent_sessions.usage import USAGE_FIELDS, TokenUsage
 
 _TIMES = ("owned_at", "archived_at", "created_at", "updated_at")
 _NUMBERS = (
@@ -142,16 +147,22 @@ def _read_session(values: dict[str, Any], place: tuple[int, int]) -> SourceSessi
             username=username,
             metadata=values["metadata"],
             columns=columns,
-            usage=[_read_use(it) for it in values.get("usage", [])],
+            usage=_read_usage(values.get("usage", [])),
         )
     except _FAULTS:
         raise _fault(number, "is not a session as this version writes it") from None
 
 
-def _read_use(values: Any) -> TurnUse:
-    turn, day, *counts = values
-    usage = TokenUsage(*map(_count, counts))
-    return TurnUse(_number(turn), date.fromisoformat(day), usage)
+def _read_usage(rows: Any) -> list[TurnUse]:
+    used = {}
+    for turn, day, *counts in rows:
+        if len(counts) != len(USAGE_FIELDS) or not all(map(is_count, counts)):
+            raise ValueError
+        usage = TokenUsage(*counts)
+        used[turn] = TurnUse(_number(turn), date.fromisoformat(day), usage)
+    if len(used) < len(rows):
+        raise ValueError
+    return list(used.values())
 
 
 def _read_item(values: Any, number: int) -> SourceItem:
@@ -207,12 +218,6 @@ def _column(value: Any, length: int | None = None) -> str:
 
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST:
-        raise TypeError
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
         raise TypeError
     return value
 

@@ -10,6 +10,9 @@ from uuid import UUID
 
 from agent_sessions.store.imports import TurnUse
 
+# Far more than anybody pays for, and sums of it still fit.
+_MOST = 2**53
+
 
 class SourceItem(NamedTuple):
     """
@@ -81,3 +84,8 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of the file, or the connection."""
         ...
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a turn may have used so many tokens, or requests."""
+    return type(value) is int and 0 <= value <= _MOST

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from agent_sessions.importers.records import is_count
 from agent_sessions.importers.sqlite import read_text, read_time
 from agent_sessions.store.imports import TurnUse
 from agent_sessions.usage import TokenUsage, usage_day
@@ -25,8 +26,6 @@ USAGE_COLUMNS = (
 )
 
 LAST_TURN = 2**31 - 2
-# Far more than anybody pays for, and sums of it still fit.
-_MOST = 2**53
 
 
 @dataclass(slots=True)
@@ -81,10 +80,6 @@ class BranchUsage:
 
 def is_turn(value: object) -> bool:
     return type(value) is int and 0 <= value <= LAST_TURN
-
-
-def is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MOST
 
 
 def _read_detail(text: object, name: str) -> int | None:
