@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from datetime import date
 from io import StringIO
+from unittest import mock
 
 from agents.extensions.memory import AdvancedSQLiteSession
 from asgiref.sync import async_to_sync
@@ -15,6 +16,7 @@ from agent_sessions import store
 from agent_sessions.importers.opening import open_source
 from agent_sessions.imports import import_sessions
 from agent_sessions.models import AgentSession, TurnUsage
+from agent_sessions.outcomes import Kind
 from agent_sessions.usage import TokenUsage
 from tests.imports import ImportCase, snapshot
 from tests.sources import converse, write_sqlite
@@ -296,13 +298,15 @@ class UsageTests(Fixture, TestCase):
         self.use("main", 1, 1, 10, 5, 15)
         self.run_import()
         self.use("main", 1, 2, 30, 15, 45)
-        self.use("main", 3, 1, 10, 5, 15)
+        self.use("main", 9, 1, 10, 5, 15)
         assert "1 continued" in self.run_import()
         assert self.used("s") == {
             1: TokenUsage(2, 30, 0, 15, 0, 45),
-            3: TokenUsage(1, 10, 0, 5, 0, 15),
+            9: TokenUsage(1, 10, 0, 5, 0, 15),
         }
-        assert TurnUsage.objects.get(turn=3).day == date(2025, 3, 1)
+        assert TurnUsage.objects.get(turn=9).day == date(2025, 3, 1)
+        # Its number is not given to another turn.
+        assert self.row("s").next_turn == 10
         before = everything()
         assert "3 already there" in self.run_import()
         assert everything() == before
@@ -320,6 +324,23 @@ class UsageTests(Fixture, TestCase):
         assert "1 continued" in self.run_import()
         assert self.used("s") == {4: TokenUsage(1, 10, 0, 5, 0, 15)}
         assert self.row("s").next_turn == 5
+
+    def test_usage_that_is_stored_otherwise_is_reported(self):
+        self.use("main", 2, 1, 10, 5, 15)
+        read = store.read_used
+        for lose in (
+            lambda found: {},
+            lambda found: dict.fromkeys(found, TokenUsage(1, 10, 0, 5, 0, 14)),
+        ):
+            AgentSession.objects.all().delete()
+
+            def read_other(*arguments, lose=lose, **options):
+                return lose(read(*arguments, **options))
+
+            with mock.patch.object(store, "read_used", read_other):
+                outcomes = self.outcomes()
+            notes = [it.note for it in outcomes if it.kind == Kind.DIFFERENT]
+            assert notes == ["what its turns have used differs from the source"]
 
     def test_what_is_used_here_is_not_touched(self):
         self.use("main", 3, 1, 10, 5, 15)
