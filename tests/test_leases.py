@@ -349,6 +349,32 @@ class ExclusiveTests(TransactionTestCase):
         asyncio.run(main())
         assert self.row().lease is None
 
+    def test_who_is_cancelled_while_it_is_renewed_gives_it_back(self):
+        renewing, go_on = threading.Event(), threading.Event()
+        renew = store.renew_lease
+
+        def renew_slowly(*arguments: Any, **options: Any) -> None:
+            renewing.set()
+            go_on.wait(20)
+            renew(*arguments, **options)
+
+        async def leave() -> None:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            async with DjangoSession("s").exclusive(expires_in=MOMENT * 2):
+                with mock.patch.object(store, "renew_lease", renew_slowly):
+                    while not renewing.is_set():
+                        await asyncio.sleep(0.01)
+                # Leaving waits for the renewal, which is on its way.
+                loop.call_later(0.1, task.cancel)
+                loop.call_later(0.2, go_on.set)
+
+        async def main() -> None:
+            with self.assertRaises(asyncio.CancelledError):
+                await asyncio.create_task(leave())
+
+        asyncio.run(main())
+        assert self.row().lease is None
+
     def test_a_holder_that_is_killed_keeps_it_for_a_while(self):
         code = "from agent_sessions import store; from datetime import timedelta as t\n"
         code += "store.acquire_lease('s', expires_in=t(seconds=3)); print('mine', "
