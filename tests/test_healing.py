@@ -13,10 +13,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest import mock, skipIf
+from unittest import mock, skipIf, skipUnless
 
 from agents import Usage
 from django.contrib.auth import get_user_model
@@ -803,6 +804,23 @@ class OtherWriterTests(HealingTestCase):
         with self.held():
             asyncio.run(main())
         assert stored("one") == ["a"]
+
+    @skipUnless(connection.vendor == "sqlite", "waits twice")
+    @override_settings(AGENT_SESSIONS_LOCK_TIMEOUT=1)
+    def test_all_threads_wait_as_long_as_one(self):
+        def write(text: str) -> None:
+            try:
+                store.append_items("one", words(text))
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(4) as threads, self.held() as release:
+            writes = [threads.submit(write, text) for text in "bcde"]
+            time.sleep(1.4)
+            release()
+        for each in writes:
+            each.result()
+        assert sorted(stored("one")) == list("abcde")
 
     def test_a_caller_s_transaction_keeps_its_own_patience(self):
         patience = {

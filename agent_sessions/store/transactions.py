@@ -40,7 +40,8 @@ _LOCK_TIMEOUTS = {"55P03", 1205}
 # statement that learns of it was not begun, or was rolled back.
 _NOT_BEGUN = {"57P01", "57P05"}
 # SQLITE_BUSY and SQLITE_LOCKED, the low byte of an extended code.
-_SQLITE_LOCKED = {5, 6}
+_SQLITE_BUSY = 5
+_SQLITE_LOCKED = {_SQLITE_BUSY, 6}
 
 # A database that answered once and refuses now is restarting; one that never answered
 # is misconfigured, and its error should show at once.
@@ -49,6 +50,10 @@ _reached: set[str] = set()
 _sqlite_turns: dict[str, threading.Lock] = {}
 # A thread of the parent that holds one has no twin in the child.
 os.register_at_fork(after_in_child=_sqlite_turns.clear)
+
+
+class ThreadsBusy(OperationalError):
+    """SQLite would be locked, by other threads of the process."""
 
 
 @dataclass(slots=True)
@@ -180,7 +185,7 @@ def _bounded_sqlite_wait(connection: BaseDatabaseWrapper) -> Iterator[None]:
     # SQLite asks again and again for its lock, and who asks last may be first. Among
     # the threads of a process turns are fair.
     if not turn.acquire(timeout=milliseconds / 1000):
-        raise SessionLockTimeout("Other threads keep the database locked.")
+        raise ThreadsBusy("Other threads of the process write to the database.")
     try:
         # Not through a cursor of Django's: no statement for logs and query counts.
         opened = connection.connection
@@ -207,6 +212,8 @@ def _bound_mariadb_wait(
 
 def error_code(error: Exception) -> str | int | None:
     """Return the SQLSTATE of PostgreSQL, or the error number of the others."""
+    if isinstance(error, ThreadsBusy):
+        return _SQLITE_BUSY
     cause: Any = error.__cause__
     # psycopg and psycopg2.
     if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):
