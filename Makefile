@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-first check-second bench
+.PHONY: help demo test check bench
 
 # The first of these that runs and is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -61,12 +61,11 @@ $(VENV)/.check: $(VENV)/.test pyproject.toml
 	@$(PIP) --group databases --group lint
 	@touch $@
 
+# What the store's other path is tried with.
 STORE := $(addprefix tests/test_,$(addsuffix .py,\
 	concurrency contract forks healing limits metering ownership random_runs \
 	rewinding rewinding_killed rewinding_together statements store_items store_turns \
 	taking_back usage wrappers))
-
-# What of the leases takes the store's other path.
 LEASES := tests/test_leases.py::TogetherTests
 
 CHAT := $(wildcard tests/test_browser_chat*.py)
@@ -76,26 +75,36 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line --keep-going \
-		check-first check-second
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line --keep-going $(PARTS)
 
-# Two lanes, for two cores. PostgreSQL is in one alone, because it has 100 connections.
+# Two at a time, for two cores, the longest first. All that PostgreSQL does is one part,
+# because it has 100 connections.
+PARTS := $(addprefix check-,\
+	postgresql mariadb sqlite chat portable-mariadb portable-sqlite browser)
+.PHONY: $(PARTS)
 PYTEST := $(BIN)/python -m pytest --quiet
+# psycopg's other way to bind.
+BINDING := $(addprefix tests/test_,$(addsuffix .py,\
+	concurrency contract healing statements store_items usage))
 
-check-first:
+check-postgresql:
 	TEST_DATABASE=postgresql $(PYTEST)
-	TEST_DATABASE=postgresql $(PYTEST) -m browser $(CHAT)
-	TEST_DATABASE=sqlite $(PYTEST) -m browser $(addprefix --ignore=,$(CHAT))
-	@# The store's other path, and psycopg's other way to bind.
 	TEST_PORTABLE=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE) $(LEASES)
-	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(STORE)
+	TEST_SERVER_SIDE_BINDING=1 TEST_DATABASE=postgresql $(PYTEST) $(BINDING)
+	@# What the database has a part in: crowds, restarts, other servers, older versions.
+	TEST_DATABASE=postgresql $(PYTEST) -m browser tests/test_browser_chat_*.py
 
-check-second:
-	TEST_DATABASE=mariadb $(PYTEST)
-	TEST_DATABASE=sqlite $(PYTEST)
+check-mariadb check-sqlite: check-%:
+	TEST_DATABASE=$* $(PYTEST)
+
+check-portable-mariadb check-portable-sqlite: check-portable-%:
+	TEST_NAME=_portable TEST_PORTABLE=1 TEST_DATABASE=$* $(PYTEST) $(STORE) $(LEASES)
+
+check-chat:
 	TEST_DATABASE=sqlite $(PYTEST) -m browser $(CHAT)
-	TEST_PORTABLE=1 TEST_DATABASE=sqlite $(PYTEST) $(STORE) $(LEASES)
-	TEST_PORTABLE=1 TEST_DATABASE=mariadb $(PYTEST) $(STORE) $(LEASES)
+
+check-browser:
+	TEST_DATABASE=sqlite $(PYTEST) -m browser $(addprefix --ignore=,$(CHAT))
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml
 	@command -v gcc >/dev/null && pkg-config --exists libmariadb || { \
