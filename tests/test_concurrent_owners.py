@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 from django.contrib.auth import get_user_model
 
@@ -19,14 +20,21 @@ from tests.test_concurrency import (
 )
 
 
-def wait_for(user_id: int, items: int) -> None:
+def wait_for(user_id: int, items: int, writers: int) -> None:
+    """Wait for so many items, and for the first of each of append_until_refused()."""
+    # A writer that came later would open a session of its own, and keep it.
+    rows = SessionItem.objects.filter(session__user=user_id)
     deadline = time.monotonic() + 60
-    while SessionItem.objects.filter(session__user=user_id).count() < items:
+    while rows.count() < items or count_first(rows.all()) < writers:
         assert time.monotonic() < deadline
 
 
-def erase(user_id: int, after_items: int) -> list[int]:
-    wait_for(user_id, after_items)
+def count_first(rows: Iterable[SessionItem]) -> int:
+    return sum(row.data.get("content", "").endswith("/0") for row in rows)
+
+
+def erase(user_id: int, after_items: int, writers: int = 0) -> list[int]:
+    wait_for(user_id, after_items, writers)
     receipt = store.erase_user(user_id=user_id, by="me")
     return [receipt.sessions, receipt.items]
 
@@ -39,8 +47,8 @@ def erase_if_any(user_id: int) -> list[int]:
         return []
 
 
-def transfer(user_id: int, to: int, after_items: int) -> int:
-    wait_for(user_id, after_items)
+def transfer(user_id: int, to: int, after_items: int, writers: int = 0) -> int:
+    wait_for(user_id, after_items, writers)
     users = get_user_model().objects.in_bulk([user_id, to])
     return store.transfer_sessions(users[user_id], users[to]).sessions
 
@@ -60,7 +68,7 @@ class ErasedUserTests(ConcurrencyTestCase):
             (append_until_refused, 0, "shared", self.alice.pk),
             (append_until_refused, 1, "shared", self.alice.pk),
             (append_until_refused, 2, "another", self.alice.pk),
-            (erase, self.alice.pk, 30),
+            (erase, self.alice.pk, 30, 3),
         )
         assert not AgentSession.objects.exists()
         assert not SessionItem.objects.exists()
@@ -98,7 +106,7 @@ class MergedUserTests(ConcurrencyTestCase):
             (append_until_refused, 0, "shared", self.alice.pk),
             (append_until_refused, 1, "shared", self.alice.pk),
             (append_until_refused, 2, "another", self.alice.pk),
-            (transfer, self.alice.pk, self.bob.pk, 30),
+            (transfer, self.alice.pk, self.bob.pk, 30, 3),
         )
         assert moved == 2
         found = []
