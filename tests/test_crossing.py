@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
 import threading
+import warnings
+import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock, skipUnless
@@ -25,8 +30,9 @@ from django.test import (
 )
 from django.urls import path
 
-from agent_sessions import DjangoSession, crossing, store
-from agent_sessions.crossing import close_connections, cross
+from agent_sessions import DjangoSession, store
+from agent_sessions.crossing import close_connections, cross, hop, pool
+from agent_sessions.crossing.jobs import Completions, Job
 from agent_sessions.exceptions import SessionLockTimeout
 from agent_sessions.models import SessionItem
 from agent_sessions.signals import items_added
@@ -257,7 +263,7 @@ class AsgiRequestTests(CrossingTestCase):
         assert self.get(blocking_in_a_transaction) == {"refused": True}
 
     def test_run_sync_in_a_tool_of_run_sync_in_a_sync_view_does_not_hang(self):
-        with mock.patch.object(crossing, "BUSY_SECONDS", 0.1):
+        with mock.patch.object(hop, "BUSY_SECONDS", 0.1):
             assert self.get(blocking_with_a_tool) == {"answer": "Yes"}
         assert count("blocking_with_a_tool") == 2
 
@@ -452,7 +458,7 @@ class BareLoopTests(CrossingTestCase):
         wait_until(lambda: not own_threads())
 
     def test_idle_threads_end_with_their_connections(self):
-        with mock.patch.object(crossing, "IDLE_SECONDS", 0.05):
+        with mock.patch.object(pool, "IDLE_SECONDS", 0.05):
             asyncio.run(self.run_many(20))
             wait_until(lambda: not own_threads())
             wait_until(lambda: not self.observer.connected())
@@ -465,7 +471,7 @@ class BareLoopTests(CrossingTestCase):
                 if index % 3:
                     await asyncio.sleep(0.001)
 
-        with mock.patch.object(crossing, "IDLE_SECONDS", 0.001):
+        with mock.patch.object(pool, "IDLE_SECONDS", 0.001):
             asyncio.run(main())
 
     def test_a_thread_that_cannot_start_is_an_error_and_not_a_hang(self):
@@ -485,6 +491,84 @@ class BareLoopTests(CrossingTestCase):
                 await cross(lambda: 1 // 0, using="default")
 
         asyncio.run(main())
+
+    def test_an_error_goes_when_its_last_holder_does(self):
+        class Mistake(Exception):
+            pass
+
+        errors: list[weakref.ref[Mistake]] = []
+
+        def work() -> None:
+            error = Mistake()
+            errors.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+
+        async def main() -> None:
+            with suppress(Mistake):
+                await cross(work, using="default")
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        asyncio.run(main())
+        assert errors[0]() is None
+
+    def test_a_busy_loop_is_woken_once_for_all_that_is_done(self):
+        calls = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            call = loop.call_soon_threadsafe
+            jobs = [asyncio.create_task(thread_of_work()) for _ in range(20)]
+            with mock.patch.object(loop, "call_soon_threadsafe") as mocked:
+                mocked.side_effect = lambda *args: calls.append(args) or call(*args)
+                await asyncio.sleep(0)
+                # In the loop's own thread: it cannot look meanwhile.
+                close_connections()
+                await asyncio.wait_for(asyncio.gather(*jobs), 20)
+
+        asyncio.run(main())
+        assert len(calls) == 1
+
+    def test_a_loop_that_does_not_look_takes_all_along(self):
+        class Answer:
+            pass
+
+        def work() -> Answer:
+            held()
+            answer = Answer()
+            kept.append(weakref.ref(answer))
+            return answer
+
+        async def start() -> None:
+            tasks.append(asyncio.create_task(cross(work, using="default")))
+            await asyncio.to_thread(held.begun.wait, 20)
+
+        for closes in ("before it is done", "after it is done", "never"):
+            kept: list[weakref.ref[Any]] = []
+            tasks: list[asyncio.Task[Answer]] = []
+            loop = asyncio.new_event_loop()
+            kept.append(weakref.ref(loop))
+            with self.subTest(closes=closes), held_work() as held:
+                loop.run_until_complete(start())
+                loop.run_until_complete(loop.shutdown_default_executor())
+                if closes == "before it is done":
+                    loop.close()
+                held.release.set()
+                close_connections()
+                if closes == "after it is done":
+                    loop.close()
+                with (
+                    self.assertLogs("asyncio"),  # of a task that will never end
+                    warnings.catch_warnings(),
+                ):
+                    warnings.simplefilter("ignore", ResourceWarning)
+                    tasks.clear()
+                    del loop
+                    gc.collect()
+                assert [one() for one in kept] == [None, None]
 
     def test_work_sees_the_caller_s_context(self):
         variable = contextvars.ContextVar("variable")
@@ -696,6 +780,58 @@ class RequestCancellationTests(CancellationTests, CrossingTestCase):
                 await sync_to_async(connections.close_all)()
 
 
+class CompletionsTests(SimpleTestCase):
+    """The moments between two statements in which the other thread may come."""
+
+    def setUp(self):
+        self.calls: list[Any] = []
+        self.woken: list[str] = []
+        loop: Any = SimpleNamespace(call_soon_threadsafe=self.calls.append)
+        self.completions = Completions(loop)
+
+    def add(self, name: str) -> None:
+        job: Any = SimpleNamespace(wake=partial(self.woken.append, name))
+        self.completions.add(job)
+
+    def turn_the_loop(self) -> None:
+        while self.calls:
+            self.calls.pop()()
+
+    def test_a_job_that_comes_when_the_loop_has_seen_all_is_not_lost(self):
+        class Jobs(deque[Any]):
+            def __bool__(jobs) -> bool:
+                if not len(jobs) and self.woken == ["first"]:
+                    self.woken.append("nothing left")
+                    self.add("second")
+                    return False
+                return len(jobs) > 0
+
+        self.completions._jobs = Jobs()
+        self.add("first")
+        self.turn_the_loop()
+        assert self.woken == ["first", "nothing left", "second"]
+
+    def test_a_job_that_comes_while_the_loop_looks_is_not_lost(self):
+        class Jobs(deque[Any]):
+            def append(jobs, job: Any) -> None:
+                self.turn_the_loop()
+                super().append(job)
+
+        self.add("first")
+        self.completions._jobs = Jobs(self.completions._jobs)
+        self.add("second")
+        self.turn_the_loop()
+        assert self.woken == ["first", "second"]
+
+    async def test_who_waits_for_what_is_done_need_not_wait(self):
+        job = Job(lambda: "done", "default")
+        job.run()
+        job.tell()
+        await turn_the_loop()
+        await asyncio.wait_for(job.wait(), 20)
+        assert job.result() == "done"
+
+
 class FallbackTests(SimpleTestCase):
     """asgiref's private names may go; then it decides which thread it is."""
 
@@ -716,7 +852,7 @@ class FallbackTests(SimpleTestCase):
         ]:
             with (
                 self.subTest(missing_from=name, there=list(names)),
-                mock.patch.object(crossing, name, SimpleNamespace(**names)),
+                mock.patch.object(hop, name, SimpleNamespace(**names)),
             ):
                 assert asyncio.run(self.has_asgiref_s_thread())
         assert own_threads() == []

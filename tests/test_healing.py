@@ -24,8 +24,8 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, connections, transaction
 from django.test import TransactionTestCase, override_settings
 
-from agent_sessions import DjangoSession, crossing, signals, store
-from agent_sessions.crossing import close_connections, cross
+from agent_sessions import DjangoSession, signals, store
+from agent_sessions.crossing import close_connections, cross, pool
 from agent_sessions.exceptions import AgentSessionError, SessionLockTimeout
 from agent_sessions.models import AgentSession, SessionItem
 from agent_sessions.store import transactions
@@ -301,7 +301,7 @@ class LostConnectionTests(HealingTestCase):
             # Not a call of the store's, so nobody tries it again.
             assert await work_here(User.objects.count) == 0
 
-        with mock.patch.object(crossing, "CHECK_AFTER_SECONDS", -1):
+        with mock.patch.object(pool, "CHECK_AFTER_SECONDS", -1):
             asyncio.run(main())
 
     @override_settings(AGENT_SESSIONS_THREADS=4)
