@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -131,21 +131,26 @@ def write_transaction(using: str) -> Iterator[None]:
     In the caller's transaction the waits are the caller's business.
     """
     connection = connections[using]
-    bounded = not in_transaction(connection)
-    with ExitStack() as stack:
-        if bounded and connection.vendor == "sqlite":
-            stack.enter_context(_bounded_sqlite_wait(connection))
-        stack.enter_context(transaction.atomic(using=using))
-        if bounded and connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT set_config('lock_timeout', %s, true)",
-                    [f"{lock_milliseconds()}ms"],
-                )
-        elif bounded and getattr(connection, "mysql_is_mariadb", False):
-            stack.enter_context(connection.execute_wrapper(_bound_mariadb_wait))
-        # MySQL has no way to bound one statement.
-        yield
+    atomic = transaction.atomic(using=using)
+    if in_transaction(connection):
+        with atomic:
+            yield
+    elif connection.vendor == "sqlite":
+        with _bounded_sqlite_wait(connection), atomic:
+            yield
+    elif getattr(connection, "mysql_is_mariadb", False):
+        with atomic, connection.execute_wrapper(_bound_mariadb_wait):
+            yield
+    else:
+        with atomic:
+            # MySQL has no way to bound one statement.
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT set_config('lock_timeout', %s, true)",
+                        [f"{lock_milliseconds()}ms"],
+                    )
+            yield
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview
@@ -15,7 +15,6 @@ from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
     SESSION,
     SESSION_COLUMNS,
-    adapt_time,
     count_turns,
     counters,
     new_session_values,
@@ -53,12 +52,13 @@ def append(
 def _reserve(
     handle: SessionHandle,
     batch: list[NewItem],
-    connection: BaseDatabaseWrapper,
+    cursor: CursorWrapper,
     pk: UUID,
-    now: datetime,
+    time: Any,
 ) -> Reserved:
     # MariaDB has no UPDATE ... RETURNING. An UPDATE that finds no row would lock the
     # gap where it should be, and two of those deadlock in their INSERT; this does not.
+    connection = cursor.db
     turns = count_turns(batch)[-1]
     preview = batch_preview(batch)
     values = new_session_values(
@@ -68,22 +68,21 @@ def _reserve(
         batch=batch,
         turns=turns,
         preview=preview,
-        now=now,
+        time=time,
     )
-    changed = [adapt_time(now, connection)]
+    changed = [time]
     if preview:
         changed.insert(0, preview)
     changes = counters(len(batch), turns, bool(preview))
     marks = ", ".join(["%s"] * len(values))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
-            f" ON DUPLICATE KEY UPDATE {changes} RETURNING"
-            f" id, next_position, next_turn, rewound_before, item_count,"
-            f" {row_rule(handle)}",
-            [*values, *changed, *row_values(handle, connection)],
-        )
-        key, *reserved, is_open = cursor.fetchall()[0]
+    cursor.execute(
+        f"INSERT INTO {SESSION} ({SESSION_COLUMNS}) VALUES ({marks})"
+        f" ON DUPLICATE KEY UPDATE {changes} RETURNING"
+        f" id, next_position, next_turn, rewound_before, item_count,"
+        f" {row_rule(handle)}",
+        [*values, *changed, *row_values(handle, connection)],
+    )
+    key, *reserved, is_open = cursor.fetchall()[0]
     if not is_open:
         # There is no WHERE clause here that could hold the owner rule.
         raise _Refused

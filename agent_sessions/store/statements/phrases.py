@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from agent_sessions.models import AgentSession, SessionItem, TurnUsage
 from agent_sessions.store.batches import NewItem
@@ -112,10 +113,13 @@ def new_session_values(
     batch: list[NewItem],
     turns: int,
     preview: str,
-    now: datetime,
+    time: Any,
 ) -> list[Any]:
-    """Return a new row for SESSION_COLUMNS that has the batch counted in already."""
-    time = adapt_time(now, connection)
+    """
+    Return a new row for SESSION_COLUMNS that has the batch counted in already.
+
+    ``time`` is what adapt_time() gives.
+    """
     user_id = handle.user_id
     return [
         adapt_id(pk, connection),
@@ -136,22 +140,23 @@ def new_session_values(
 
 
 def insert_items(
-    connection: BaseDatabaseWrapper,
+    cursor: CursorWrapper,
     batch: list[NewItem],
     *,
     session: Any,
     first_position: int,
     turn: int,
     open_turn: int,
-    now: datetime,
+    time: Any,
 ) -> None:
     """
     Insert the batch from ``first_position`` on, in one statement.
 
     ``turn`` is the last turn before the batch, ``open_turn`` the one that items before
-    the batch's first user message belong to.
+    the batch's first user message belong to, ``time`` what adapt_time() gives.
     """
-    key, time = adapt_id(session, connection), adapt_time(now, connection)
+    connection = cursor.db
+    key = adapt_id(session, connection)
     values: list[Any] = []
     opened = count_turns(batch)
     for position, (item, count) in enumerate(
@@ -168,8 +173,7 @@ def insert_items(
             time,
         ]
     rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(batch))
-    with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {ITEM} ({ITEM_COLUMNS}) VALUES {rows}", values)
+    cursor.execute(f"INSERT INTO {ITEM} ({ITEM_COLUMNS}) VALUES {rows}", values)
 
 
 def upsert_usage(

@@ -185,7 +185,7 @@ def _append(
             batch=batch,
             turns=opened[-1],
             preview=preview,
-            now=now,
+            time=now,
         )
         owned = owner_values(handle, connection)
         if owned:

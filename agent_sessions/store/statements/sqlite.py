@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview
@@ -17,7 +16,6 @@ from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
     SESSION,
     SESSION_COLUMNS,
-    adapt_time,
     count_turns,
     counters,
     new_session_values,
@@ -52,17 +50,18 @@ def append(
 def _reserve(
     handle: SessionHandle,
     batch: list[NewItem],
-    connection: BaseDatabaseWrapper,
+    cursor: CursorWrapper,
     pk: UUID,
-    now: datetime,
+    time: Any,
 ) -> Reserved | None:
+    connection = cursor.db
     turns = count_turns(batch)[-1]
     preview = batch_preview(batch)
-    changed = [adapt_time(now, connection)]
+    changed = [time]
     if preview:
         changed.insert(0, preview)
     counted = len(batch), turns, bool(preview)
-    fetch = partial(_fetch, connection)
+    fetch = partial(_fetch, cursor)
     reserved = None
     if handle.pk is not None or not handle.absent:
         changes = counters(*counted)
@@ -78,7 +77,7 @@ def _reserve(
             batch=batch,
             turns=turns,
             preview=preview,
-            now=now,
+            time=time,
         )
         marks = ", ".join(["%s"] * len(values))
         changes = counters(*counted, f"{SESSION}.")
@@ -96,11 +95,8 @@ def _reserve(
     return reserved
 
 
-def _fetch(
-    connection: BaseDatabaseWrapper, sql: str, values: list[Any]
-) -> Reserved | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        # All of them: SQLite keeps a statement open, and its lock, until it is through.
-        rows = cursor.fetchall()
+def _fetch(cursor: CursorWrapper, sql: str, values: list[Any]) -> Reserved | None:
+    cursor.execute(sql, values)
+    # All of them: SQLite keeps a statement open, and its lock, until it is through.
+    rows = cursor.fetchall()
     return (UUID(rows[0][0]), *rows[0][1:]) if rows else None

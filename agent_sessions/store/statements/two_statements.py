@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from agent_sessions.store.batches import NewItem, split_batch
@@ -17,6 +16,7 @@ from agent_sessions.store.limits import refuse_full, refuse_many
 from agent_sessions.store.statements import portable
 from agent_sessions.store.statements.open_turns import find_open_turn
 from agent_sessions.store.statements.phrases import (
+    adapt_time,
     count_turns,
     insert_items,
     upsert_usage,
@@ -29,7 +29,7 @@ from agent_sessions.usage import TokenUsage
 # before which there was a rewind, and how many items it has.
 Reserved: TypeAlias = tuple[UUID, int, int, int, int]
 Reserve: TypeAlias = Callable[
-    [SessionHandle, list[NewItem], BaseDatabaseWrapper, UUID, datetime], Reserved | None
+    [SessionHandle, list[NewItem], CursorWrapper, UUID, Any], Reserved | None
 ]
 
 # Eight parameters an item; SQLite takes 32 766 in a statement.
@@ -56,8 +56,9 @@ def append(
     connection = connections[handle.using]
     parts = split_batch(batch, using=handle.using)
     now = timezone.now()
-    with write_transaction(handle.using):
-        reserved = reserve(handle, batch, connection, pk, now)
+    time = adapt_time(now, connection)
+    with write_transaction(handle.using), connection.cursor() as cursor:
+        reserved = reserve(handle, batch, cursor, pk, time)
         if reserved is None:
             return None
         session, end, next_turn, rewound_before, item_count = reserved
@@ -79,13 +80,13 @@ def append(
             for start in range(0, len(part), _MAX_ITEMS):
                 chunk = part[start : start + _MAX_ITEMS]
                 insert_items(
-                    connection,
+                    cursor,
                     chunk,
                     session=session,
                     first_position=position,
                     turn=turn,
                     open_turn=current,
-                    now=now,
+                    time=time,
                 )
                 position += len(chunk)
                 if opened := count_turns(chunk)[-1]:
