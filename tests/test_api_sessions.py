@@ -309,6 +309,14 @@ class CreateTests(ApiTestCase):
         assert self.api.get(response["Location"]).json() == response.json()
         assert UUID(row.session_id).version == 4
 
+    @override_settings(AGENT_SESSIONS_MAX_SESSIONS=2)
+    def test_a_user_has_no_more_sessions_than_are_allowed(self):
+        assert self.api.post(SESSIONS).status_code == 201
+        response = self.api.post(SESSIONS)
+        assert response.status_code == 403
+        assert response.json()["code"] == "too_many_sessions"
+        assert AgentSession.objects.for_user(self.alice).count() == 2
+
     def test_nothing_needs_to_be_given(self):
         for body in ({"format": "json"}, {}):
             response = (

@@ -29,6 +29,7 @@ NO_USAGE = dict.fromkeys(
     ],
     0,
 )
+TOO_MANY = "too_many_sessions"
 BAD_NUMBERS = [0, -1, 2**31, 10**400, "2", "", 1.5, 1.0, True, [2], {}, "\0", "\ud800"]
 
 
@@ -63,6 +64,7 @@ class TurnListTests(TurnCase):
     def test_a_turn_tells_what_it_was(self):
         self.append(answer("welcome"))
         self.append(ask("Where is\nmy order?"), called("1"), output("1"), usage=ONE)
+        self.append(called("2"), output("2"))
         self.append(ask("Thanks"))
         shown = self.api.get(self.url).json()
         assert shown["previous"] is None
@@ -70,17 +72,18 @@ class TurnListTests(TurnCase):
         rows = self.row.items.in_order()
         moments = [turn.pop(name) for name in ("started_at", "ended_at")]
         items = self.api.get(session_url(self.row, "items")).json()["results"]
-        assert moments == [items[1]["created_at"]] * 2
+        assert moments == [items[1]["created_at"], items[5]["created_at"]]
         assert turn == {
             "number": 1,
             "preview": "Where is my order?",
-            "item_count": 3,
+            "item_count": 5,
             "tools": ["f"],
+            "calls": {"f": 2},
             "usage": dict(zip(NO_USAGE, ONE.counts, strict=True)),
         }
         assert (before["number"], before["preview"]) == (0, "")
         assert (last["number"], last["usage"]) == (2, NO_USAGE)
-        assert len(rows) == 5
+        assert len(rows) == 7
 
     def test_pages_lead_from_the_newest_back_to_the_first(self):
         self.append(*(ask(str(number)) for number in range(1, 46)))
@@ -305,7 +308,7 @@ class RewindTests(TurnCase):
     def test_what_is_kept_counts(self):
         assert self.post("rewind", {"before_turn": 2, "keep": True}).status_code == 200
         response = self.post("rewind", {"before_turn": 1, "keep": True})
-        assert response.status_code == 403
+        assert (response.status_code, response.json()["code"]) == (403, TOO_MANY)
         assert store.read_items(self.row) == self.items[:2]
         assert self.post("rewind", {"before_turn": 1}).status_code == 200
 
@@ -371,7 +374,7 @@ class ForkTests(TurnCase):
         response = self.post("fork")
         assert response.status_code == 403
         detail = "You have as many sessions as are allowed."
-        assert response.json() == {"detail": detail}
+        assert response.json() == {"detail": detail, "code": TOO_MANY}
         assert AgentSession.objects.for_user(self.alice).count() == 3
 
     def test_a_fork_costs_the_same_however_many_there_are(self):

@@ -36,19 +36,23 @@ class ContentTooLarge(exceptions.APIException):
     default_code = "too_large"
 
 
-class TooMany(exceptions.APIException):
+class Coded(exceptions.APIException):
+    """What has more than one reason; ``code`` tells programs which."""
+
+    def __init__(self) -> None:
+        super().__init__({"detail": self.default_detail, "code": self.default_code})
+
+
+class TooMany(Coded):
     status_code = status.HTTP_403_FORBIDDEN
     default_detail = _("You have as many sessions as are allowed.")
     default_code = "too_many_sessions"
 
 
-class Conflict(exceptions.APIException):
-    """The session is not as the request takes it to be. ``code`` tells programs how."""
+class Conflict(Coded):
+    """The session is not as the request takes it to be."""
 
     status_code = status.HTTP_409_CONFLICT
-
-    def __init__(self) -> None:
-        super().__init__({"detail": self.default_detail, "code": self.default_code})
 
 
 class RunGoesOn(Conflict):

@@ -29,10 +29,10 @@ def _problem(description: str, *, fields: bool = False) -> OpenApiResponse:
     return OpenApiResponse(schema, description)
 
 
-def _conflict(description: str, *codes: str) -> OpenApiResponse:
+def _coded(description: str, *codes: str, required: bool = True) -> OpenApiResponse:
     schema: Any = {
         "type": "object",
-        "required": ["detail", "code"],
+        "required": ["detail", "code"] if required else ["detail"],
         "properties": {
             "detail": {"type": "string"},
             "code": {"type": "string", "enum": list(codes)},
@@ -54,21 +54,28 @@ BODY = {
 }
 FOUND = {404: _problem("There is no such session, or it is somebody else's.")}
 LOCKED = {503: _problem("Another request holds the session. Try again.")}
-BUSY = {409: _conflict("A run holds the session.", "session_busy")}
+BUSY = {409: _coded("A run holds the session.", "session_busy")}
 PARTED = {
-    409: _conflict(
+    409: _coded(
         "The session does not have this turn, or cannot be parted there.",
         "turn_gone",
         "turn_compacted",
     )
 }
 BUSY_OR_PARTED = {
-    409: _conflict(
+    409: _coded(
         "A run holds the session, which may as well not have this turn, or cannot be "
         "parted there.",
         "session_busy",
         "turn_gone",
         "turn_compacted",
+    )
+}
+CREATES = {
+    403: _coded(
+        "Not logged in, not allowed, or as many sessions as are allowed.",
+        "too_many_sessions",
+        required=False,
     )
 }
 CHECKED = {412: _problem("The session was changed since it was read.")}

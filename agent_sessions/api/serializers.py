@@ -130,6 +130,7 @@ class TurnRepresentation(serializers.Serializer[Any]):
     ended_at = serializers.DateTimeField()
     item_count = serializers.IntegerField()
     tools = serializers.ListField(child=serializers.CharField())
+    calls = serializers.DictField(child=serializers.IntegerField())
     usage = UsageRepresentation()
 
     class Meta:
