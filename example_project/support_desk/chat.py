@@ -25,7 +25,9 @@ from django.views.decorators.http import require_POST, require_safe
 from agent_sessions import store
 from agent_sessions.exceptions import (
     SessionBusy,
+    SessionFull,
     SessionGone,
+    TooManySessions,
     TurnCompacted,
     TurnGone,
 )
@@ -40,6 +42,7 @@ from support_desk.questions import (
     say_instead,
 )
 from support_desk.runs import (
+    FULL,
     apart,
     begin_run,
     carry_out,
@@ -52,6 +55,7 @@ from support_desk.visitors import own_session, remember, sessions_of
 
 GONE = "This session is not there any more."
 BUSY = "Another answer is being written here, perhaps in another tab."
+MANY = "You have as many sessions as are allowed. Please delete one first."
 CHANGED = "This session was changed meanwhile, perhaps in another tab."
 
 
@@ -139,6 +143,10 @@ async def _go(
         return await _refuse(request, 404, GONE)
     except SessionBusy:
         return await _refuse(request, 409, BUSY)
+    except SessionFull:
+        return await _refuse(request, 409, FULL)
+    except TooManySessions:
+        return await _refuse(request, 409, MANY)
     except (Changed, TurnGone, TurnCompacted):
         return await _refuse(request, 409, CHANGED)
     except NothingToAnswer:

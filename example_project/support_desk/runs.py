@@ -25,6 +25,7 @@ from django.db import Error, IntegrityError, close_old_connections, transaction
 from agent_sessions import DjangoSession, store
 from agent_sessions.exceptions import (
     SessionBusy,
+    SessionFull,
     SessionGone,
     SessionOwnershipError,
 )
@@ -43,6 +44,7 @@ KEEP_SECONDS = 30.0
 LEASE_TIME = timedelta(seconds=10)
 
 INTERRUPTED = "The answer was interrupted."
+FULL = "This session is full. Please start another one."
 # What ends a run because the session is not its own any more.
 LOST = (SessionBusy, SessionGone, SessionOwnershipError)
 
@@ -140,6 +142,8 @@ def _reason(error: Exception) -> str:
     match error:
         case SessionBusy():
             return INTERRUPTED
+        case SessionFull():
+            return FULL
         case SessionGone():
             return "This session was deleted."
         case SessionOwnershipError():

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from asgiref.sync import sync_to_async
 from django.contrib.humanize.templatetags.humanize import intcomma
-from django.test import AsyncClient
+from django.test import AsyncClient, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
@@ -76,6 +76,34 @@ class ChangeTests(ChatCase):
             await self.runs_end()
         assert len(await self.versions(row)) == 1
         assert len(await read_words(row)) == 2
+
+    async def test_where_sessions_are_limited_the_page_says_so(self):
+        client = await self.log_in(self.alice)
+        row = await self.start(client, "I am Alice.")
+        with override_settings(AGENT_SESSIONS_MAX_SESSIONS=1):
+            status, content = await self.post(client, "start", text="Hello")
+            assert status == 409
+            assert "sessions" in content["error"]
+            assert (await self.post(client, "send", row.pk, text="Hi"))[0] == 202
+            await self.runs_end()
+        assert [text for _, text in await read_words(row)][::2] == ["I am Alice.", "Hi"]
+        assert await AgentSession.objects.acount() == 1
+
+    async def test_where_a_session_is_full_the_page_says_so(self):
+        client = await self.log_in(self.alice)
+        row = await self.start(client, "I am Alice.")
+        with override_settings(AGENT_SESSIONS_MAX_ITEMS=2):
+            status, content = await self.post(client, "send", row.pk, text="Hi")
+            assert status == 409
+            assert "full" in content["error"]
+        assert len(await read_words(row)) == 2
+        # Room for the question, and none for the answer.
+        with override_settings(AGENT_SESSIONS_MAX_ITEMS=3):
+            assert (await self.post(client, "send", row.pk, text="Hi"))[0] == 202
+            await self.runs_end()
+        run = await ChatRun.objects.filter(session=row).order_by("-started_at").afirst()
+        assert run.state == ChatRun.State.FAILED
+        assert "full" in run.reason
 
     async def test_who_has_not_seen_all_of_it_changes_nothing(self):
         client = await self.log_in(self.alice)
