@@ -7,6 +7,7 @@ import contextvars
 import gc
 import json
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -456,6 +457,21 @@ class BareLoopTests(CrossingTestCase):
 
         asyncio.run(main())
         wait_until(lambda: not own_threads())
+
+    def test_after_a_burst_one_thread_goes_on_and_the_others_end(self):
+        together = threading.Barrier(CONNECTIONS)
+
+        async def main() -> None:
+            meet = [cross(together.wait, using="default") for _ in range(CONNECTIONS)]
+            await asyncio.wait_for(asyncio.gather(*meet), 20)
+            last = await thread_of_work()
+            until = time.monotonic() + 20
+            while len(own_threads()) > 1 and time.monotonic() < until:
+                assert await thread_of_work() is last
+            assert own_threads() == [last]
+
+        with mock.patch.object(pool, "IDLE_SECONDS", 0.2):
+            asyncio.run(main())
 
     def test_idle_threads_end_with_their_connections(self):
         with mock.patch.object(pool, "IDLE_SECONDS", 0.05):

@@ -8,8 +8,9 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -44,44 +45,44 @@ def close_connections() -> None:
         pool.close()
 
 
+Order: TypeAlias = tuple[Job[Any], contextvars.Context]
+# What a thread is to do next; None ends it.
+Inbox: TypeAlias = queue.SimpleQueue[Order | None]
+
+
 class ConnectionPool:
     """
     A few threads, each with its own database connections, kept while there is work.
 
-    Not a ThreadPoolExecutor: its threads live as long as the process, and so would
-    their connections.
+    The thread that worked last works next: its connection and the server's process
+    behind that are warm, and after a burst the others can end. Not a
+    ThreadPoolExecutor, whose threads live as long as the process, and so would their
+    connections.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Job[Any], contextvars.Context] | None]
-        self._jobs = queue.SimpleQueue()
+        # Work that no thread has time for; nobody is idle then.
+        self._orders: deque[Order] = deque()
+        self._idle: list[Inbox] = []
         self._threads: set[threading.Thread] = set()
         self._serving = 0
-        # Threads that wait for work, less the work that waits for threads.
-        self._free = 0
         self._closed = False
         self._opened: dict[threading.Thread, list[BaseDatabaseWrapper]] = {}
 
     def submit(self, job: Job[Any]) -> bool:
         """Have the job done by some thread; False if the pool was closed."""
-        context = contextvars.copy_context()
+        order = job, contextvars.copy_context()
         with self._lock:
             if self._closed:
                 return False
-            if self._free <= 0 and self._serving < self._size:
-                # A daemon, so that a forgotten pool does not keep the process alive;
-                # at its end close_connections() waits for what was begun.
-                thread = threading.Thread(
-                    target=self._serve, name="agent_sessions", daemon=True
-                )
-                thread.start()
-                self._threads.add(thread)
-                self._serving += 1
-                self._free += 1
-            self._free -= 1
-            self._jobs.put((job, context))
+            if self._idle:
+                self._idle.pop().put(order)
+            elif self._serving < self._size:
+                self._start().put(order)
+            else:
+                self._orders.append(order)
         return True
 
     def close(self) -> None:
@@ -89,17 +90,30 @@ class ConnectionPool:
         with self._lock:
             self._closed = True
             threads = set(self._threads)
-            for _ in threads:
-                self._jobs.put(None)
+            for inbox in self._idle:
+                inbox.put(None)
+            self._idle.clear()
         for thread in threads - {threading.current_thread()}:
             thread.join()
 
-    def _serve(self) -> None:
+    def _start(self) -> Inbox:
+        inbox: Inbox = queue.SimpleQueue()
+        # A daemon, so that a forgotten pool does not keep the process alive; at its end
+        # close_connections() waits for what was begun.
+        thread = threading.Thread(
+            target=self._serve, args=[inbox], name="agent_sessions", daemon=True
+        )
+        thread.start()
+        self._threads.add(thread)
+        self._serving += 1
+        return inbox
+
+    def _serve(self, inbox: Inbox) -> None:
         this = threading.current_thread()
         opened = _thread.opened = self._opened[this] = []
         last_used = time.monotonic()
         try:
-            while (order := self._next()) is not None:
+            while (order := self._next(inbox)) is not None:
                 job, context = order
                 begun = job.begin()
                 if begun:
@@ -108,9 +122,8 @@ class ConnectionPool:
                     context.run(job.run, prepare)
                     _release(opened)
                     last_used = time.monotonic()
-                # Before the caller goes on: its next call finds this thread free.
-                with self._lock:
-                    self._free += 1
+                # Before the caller goes on: its next call finds this thread idle.
+                self._go_on(inbox)
                 if begun:
                     job.tell()
                 # They hold the result and the caller's context.
@@ -122,15 +135,25 @@ class ConnectionPool:
                 self._threads.discard(this)
                 self._opened.pop(this, None)
 
-    def _next(self) -> tuple[Job[Any], contextvars.Context] | None:
+    def _go_on(self, inbox: Inbox) -> None:
+        with self._lock:
+            if self._orders:
+                inbox.put(self._orders.popleft())
+            elif self._closed:
+                inbox.put(None)
+            else:
+                self._idle.append(inbox)
+
+    def _next(self, inbox: Inbox) -> Order | None:
         while True:
             try:
-                return self._jobs.get(timeout=IDLE_SECONDS)
+                return inbox.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    if self._jobs.empty():
+                    # Otherwise something has just been put there.
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
                         self._serving -= 1
-                        self._free -= 1
                         return None
 
 
