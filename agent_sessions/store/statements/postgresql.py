@@ -22,7 +22,7 @@ from agent_sessions.identifiers import uuid7
 from agent_sessions.store.batches import NewItem, batch_preview, split_batch
 from agent_sessions.store.handles import SessionHandle
 from agent_sessions.store.limits import find_room
-from agent_sessions.store.statements import portable
+from agent_sessions.store.statements import portable, reading
 from agent_sessions.store.statements.copying import copy as copy
 from agent_sessions.store.statements.phrases import (
     ITEM,
@@ -90,24 +90,7 @@ def append(
 
 def read(handle: SessionHandle, limit: int | None) -> Found:
     """Return the session and its newest ``limit`` live rows."""
-    connection = connections[handle.using]
-    owner = owner_rule(handle, "s.")
-    owned = owner_values(handle, connection)
-    rows = fetch_rows(
-        connection,
-        _read_sql(owner, limit),
-        [*owned, *owned, handle.session_id],
-    )
-    if not rows:
-        return Found(None, [], exists=False)
-    position, _, key = rows[0]
-    pk = UUID(key) if key else None
-    if pk is None or (handle.pk is not None and pk != handle.pk):
-        return Found(None, [], exists=True)
-    if position is None:
-        return Found(pk, [], exists=True)
-    # In order already, or in reverse: this takes one pass.
-    return Found(pk, [row[:2] for row in sorted(rows)], exists=True)
+    return reading.read(handle, limit, fetch=fetch_rows)
 
 
 def pop(handle: SessionHandle, attempt: Attempt) -> Popped | None:
@@ -294,21 +277,6 @@ def _locked(rule: str, wait: str) -> str:
     return (
         f"session AS MATERIALIZED (SELECT id FROM {SESSION}"
         f" WHERE {wait} AND {rule} FOR UPDATE)"
-    )
-
-
-@lru_cache(maxsize=256)
-def _read_sql(owner: str, limit: int | None) -> str:
-    # The session's own row comes also without items, and tells unknown sessions from
-    # closed ones. OFFSET 0 keeps the sub-select as it stands: were it joined, all of a
-    # long history would be sorted.
-    # The limit is spelled out: for one that it does not know PostgreSQL keeps no plan.
-    order = "OFFSET 0" if limit is None else f"DESC LIMIT {limit:d}"
-    return (
-        f"SELECT i.position, i.data, CASE WHEN {owner} THEN s.id::text END"
-        f" FROM {SESSION} AS s LEFT JOIN LATERAL (SELECT position, data FROM {ITEM}"
-        f" WHERE session_id = s.id AND {owner} AND replaced_at IS NULL"
-        f" ORDER BY position {order}) AS i ON true WHERE s.session_id = %s"
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db import connections
@@ -15,30 +16,36 @@ from agent_sessions.store.statements.phrases import (
     SESSION,
     owner_rule,
     owner_values,
-    row_rule,
-    row_values,
 )
-from agent_sessions.store.statements.results import Found, Row
+from agent_sessions.store.statements.results import Found
 from agent_sessions.store.transactions import in_transaction
+
+Fetch: TypeAlias = Callable[[BaseDatabaseWrapper, str, list[Any]], list[Any]]
 
 # No position is negative: the row that tells of the session itself.
 _HEADER = -1
+_KEYS = {"postgresql": "id::text", "mysql": "CONCAT(id, ' ', item_count)"}
 
 
-def read(handle: SessionHandle, limit: int | None) -> Found:
+def fetch_plainly(
+    connection: BaseDatabaseWrapper, sql: str, values: list[Any]
+) -> list[Any]:
+    """Return the statement's rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())
+
+
+def read(
+    handle: SessionHandle, limit: int | None, *, fetch: Fetch = fetch_plainly
+) -> Found:
     """Return the session and its newest ``limit`` live rows."""
     connection = connections[handle.using]
-    sql = _sql(
-        connection.vendor, owner_rule(handle), row_rule(handle), limit is not None
-    )
-    values = [
-        *owner_values(handle, connection),
-        handle.session_id,
-        *row_values(handle, connection),
-    ]
-    if limit is not None:
-        values.append(limit)
-    rows = _fetch(connection, sql, values)
+    sql = _sql(connection.vendor, owner_rule(handle), limit)
+    owned = owner_values(handle, connection)
+    values = [*owned, handle.session_id, handle.session_id, *owned]
+    # In order already, or in reverse: this takes one pass.
+    rows = sorted(fetch(connection, sql, values))
     if not rows:
         return Found(None, [], exists=False)
     _, session = rows.pop(0)
@@ -49,7 +56,7 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
         counted = int(count or 0)
         expected = counted if limit is None else min(counted, limit)
         if len(rows) != expected and not in_transaction(connection):
-            rows = _fetch(connection, sql, values)
+            rows = sorted(fetch(connection, sql, values))
             if not rows:
                 return Found(None, [], exists=False)
             session = rows.pop(0)[1].partition(" ")[0]
@@ -61,22 +68,19 @@ def read(handle: SessionHandle, limit: int | None) -> Found:
     return Found(pk, rows, exists=True)
 
 
-def _fetch(connection: BaseDatabaseWrapper, sql: str, values: list[Any]) -> list[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        # In order already, or in reverse: this takes one pass.
-        return sorted(cursor.fetchall())
-
-
-@cache
-def _sql(vendor: str, owner: str, row: str, limited: bool) -> str:
-    key = "CONCAT(id, ' ', item_count)" if vendor == "mysql" else "id"
-    order = "DESC LIMIT %s" if limited else ""
+@lru_cache(maxsize=256)
+def _sql(vendor: str, owner: str, limit: int | None) -> str:
+    # The owner is asked for twice: others learn of a session that it is there, not what
+    # it holds. The limit is spelled out: for one that it does not know PostgreSQL keeps
+    # no plan.
+    key = _KEYS.get(vendor, "id")
+    order = "" if limit is None else f"DESC LIMIT {limit:d}"
     return (
         f"SELECT {_HEADER} AS position,"
         f" CASE WHEN {owner} THEN {key} ELSE '' END AS data"
         f" FROM {SESSION} WHERE session_id = %s UNION ALL"
         f" SELECT position, data FROM (SELECT position, data FROM {ITEM}"
-        f" WHERE session_id = (SELECT id FROM {SESSION} WHERE {row})"
+        f" WHERE session_id = (SELECT id FROM {SESSION}"
+        f" WHERE session_id = %s AND {owner})"
         f" AND replaced_at IS NULL ORDER BY position {order}) AS items"
     )
