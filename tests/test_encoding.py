@@ -128,6 +128,21 @@ def test_decoding_many_equals_decoding_each():
     assert repr(decode_items(good)) == repr(list(NASTY_ITEMS.values()))
 
 
+def test_a_long_history_decodes_whole_whatever_is_broken_in_it():
+    for length in (199, 200, 201, 1000):
+        texts = [f'{{"nr":{nr}}}' for nr in range(length)]
+        assert decode_items(texts) == [{"nr": nr} for nr in range(length)]
+        for broken in (0, 198, 199, 200, length - 1):
+            if broken < length:
+                damaged = [*texts]
+                damaged[broken] = '{"nr":'
+                items = decode_items(damaged)
+                assert items.pop(broken) is None
+                assert [item["nr"] for item in items if item] == [
+                    nr for nr in range(length) if nr != broken
+                ]
+
+
 def test_rows_that_are_whole_only_together_do_not_pass_for_items():
     # Joined with a comma these are three objects; each alone is broken.
     texts = ['{"a":1},{"b":2', '"c":3},{"d":4}']
