@@ -490,6 +490,50 @@ class BareLoopTests(CrossingTestCase):
         with mock.patch.object(pool, "IDLE_SECONDS", 0.001):
             asyncio.run(main())
 
+    @override_settings(AGENT_SESSIONS_THREADS=1)
+    def test_a_thread_whose_order_was_interrupted_is_not_waited_for(self):
+        def lose_thread() -> None:
+            # As a signal's handler does that raises before the order is in the inbox.
+            (threads,) = pool._pools.values()
+            threads._idle.pop()
+
+        asyncio.run(thread_of_work())
+        lose_thread()
+        in_thread(close_connections)
+        assert own_threads() == []
+        with mock.patch.object(pool, "IDLE_SECONDS", 0.2):
+            asyncio.run(thread_of_work())
+            lose_thread()
+            waiting = asyncio.wait_for(thread_of_work(), 20)
+            assert is_own(asyncio.run(waiting))
+            lose_thread()
+            wait_until(lambda: not own_threads())
+            assert is_own(asyncio.run(thread_of_work()))
+
+    @override_settings(AGENT_SESSIONS_THREADS=1)
+    def test_a_thread_whose_start_was_interrupted_serves_or_ends(self):
+        start = threading.Thread.start
+
+        def start_and_be_interrupted(thread: threading.Thread) -> None:
+            start(thread)
+            raise KeyboardInterrupt
+
+        async def main() -> None:
+            with (
+                mock.patch.object(threading.Thread, "start", start_and_be_interrupted),
+                self.assertRaises(KeyboardInterrupt),
+            ):
+                hop.submit(Job(lambda: None, "default"))
+            assert is_own(await asyncio.wait_for(thread_of_work(), 20))
+            assert len(own_threads()) <= 2
+
+        with mock.patch.object(pool, "IDLE_SECONDS", 0.2):
+            asyncio.run(main())
+            wait_until(lambda: not own_threads())
+        asyncio.run(thread_of_work())
+        in_thread(close_connections)
+        assert own_threads() == []
+
     def test_a_thread_that_cannot_start_is_an_error_and_not_a_hang(self):
         async def main() -> None:
             with (

@@ -65,9 +65,12 @@ class ConnectionPool:
         self._lock = threading.Lock()
         # Work that no thread has time for; nobody is idle then.
         self._orders: deque[Order] = deque()
+        # Of the threads that take work, and of those among them that wait for some. A
+        # signal's handler may raise between any two steps here: a thread that is in
+        # neither place that it should be in ends, like one that is idle for long.
+        self._serving: set[Inbox] = set()
         self._idle: list[Inbox] = []
         self._threads: set[threading.Thread] = set()
-        self._serving = 0
         self._closed = False
         self._opened: dict[threading.Thread, list[BaseDatabaseWrapper]] = {}
 
@@ -79,7 +82,7 @@ class ConnectionPool:
                 return False
             if self._idle:
                 self._idle.pop().put(order)
-            elif self._serving < self._size:
+            elif len(self._serving) < self._size:
                 self._start().put(order)
             else:
                 self._orders.append(order)
@@ -90,9 +93,8 @@ class ConnectionPool:
         with self._lock:
             self._closed = True
             threads = set(self._threads)
-            for inbox in self._idle:
+            for inbox in self._serving:
                 inbox.put(None)
-            self._idle.clear()
         for thread in threads - {threading.current_thread()}:
             thread.join()
 
@@ -105,13 +107,19 @@ class ConnectionPool:
         )
         thread.start()
         self._threads.add(thread)
-        self._serving += 1
+        self._serving.add(inbox)
         return inbox
 
     def _serve(self, inbox: Inbox) -> None:
         this = threading.current_thread()
         opened = _thread.opened = self._opened[this] = []
         last_used = time.monotonic()
+        with self._lock:
+            # Also if who started it was interrupted before it could say so.
+            self._threads.add(this)
+            self._serving.add(inbox)
+            if self._closed:
+                inbox.put(None)
         try:
             while (order := self._next(inbox)) is not None:
                 job, context = order
@@ -129,6 +137,8 @@ class ConnectionPool:
                 # They hold the result and the caller's context.
                 del order, job, context
         finally:
+            with self._lock:
+                self._leave(inbox)
             for connection in opened:
                 _close(connection)
             with self._lock:
@@ -137,24 +147,32 @@ class ConnectionPool:
 
     def _go_on(self, inbox: Inbox) -> None:
         with self._lock:
+            if self._closed:
+                return  # the end is in the inbox already
             if self._orders:
                 inbox.put(self._orders.popleft())
-            elif self._closed:
-                inbox.put(None)
             else:
                 self._idle.append(inbox)
 
     def _next(self, inbox: Inbox) -> Order | None:
         while True:
-            try:
-                return inbox.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    # Otherwise something has just been put there.
-                    if inbox in self._idle:
-                        self._idle.remove(inbox)
-                        self._serving -= 1
-                        return None
+            with suppress(queue.Empty):
+                if (order := inbox.get(timeout=IDLE_SECONDS)) is not None:
+                    return order
+            with self._lock:
+                if not inbox.empty():
+                    continue  # it has just been put there
+                if not self._orders:
+                    self._leave(inbox)
+                    return None
+                if self._closed:
+                    inbox.put(None)
+                return self._orders.popleft()
+
+    def _leave(self, inbox: Inbox) -> None:
+        self._serving.discard(inbox)
+        if inbox in self._idle:
+            self._idle.remove(inbox)
 
 
 def _remember(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
