@@ -16,6 +16,8 @@ from agent_sessions.store.statements.phrases import (
     SESSION,
     owner_rule,
     owner_values,
+    row_rule,
+    row_values,
 )
 from agent_sessions.store.statements.results import Found
 from agent_sessions.store.transactions import in_transaction
@@ -41,9 +43,12 @@ def read(
 ) -> Found:
     """Return the session and its newest ``limit`` live rows."""
     connection = connections[handle.using]
-    sql = _sql(connection.vendor, owner_rule(handle), limit)
-    owned = owner_values(handle, connection)
-    values = [*owned, handle.session_id, handle.session_id, *owned]
+    sql = _sql(connection.vendor, owner_rule(handle), row_rule(handle), limit)
+    values = [
+        *owner_values(handle, connection),
+        handle.session_id,
+        *row_values(handle, connection),
+    ]
     # In order already, or in reverse: this takes one pass.
     rows = sorted(fetch(connection, sql, values))
     if not rows:
@@ -69,10 +74,8 @@ def read(
 
 
 @lru_cache(maxsize=256)
-def _sql(vendor: str, owner: str, limit: int | None) -> str:
-    # The owner is asked for twice: others learn of a session that it is there, not what
-    # it holds. The limit is spelled out: for one that it does not know PostgreSQL keeps
-    # no plan.
+def _sql(vendor: str, owner: str, row: str, limit: int | None) -> str:
+    # The limit is spelled out: for one that it does not know PostgreSQL keeps no plan.
     key = _KEYS.get(vendor, "id")
     order = "" if limit is None else f"DESC LIMIT {limit:d}"
     return (
@@ -80,7 +83,6 @@ def _sql(vendor: str, owner: str, limit: int | None) -> str:
         f" CASE WHEN {owner} THEN {key} ELSE '' END AS data"
         f" FROM {SESSION} WHERE session_id = %s UNION ALL"
         f" SELECT position, data FROM (SELECT position, data FROM {ITEM}"
-        f" WHERE session_id = (SELECT id FROM {SESSION}"
-        f" WHERE session_id = %s AND {owner})"
+        f" WHERE session_id = (SELECT id FROM {SESSION} WHERE {row})"
         f" AND replaced_at IS NULL ORDER BY position {order}) AS items"
     )
